@@ -1,0 +1,20 @@
+//! The port of keys.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::Result;
+
+/// Signs with an Ed25519 key, wherever that key is kept.
+#[async_trait]
+pub trait Signer: fmt::Debug + Send + Sync {
+    /// The name under which verifiers know the key, such as `example.com/models`.
+    fn name(&self) -> &str;
+
+    /// The 32 bytes of the public key.
+    fn public_key(&self) -> [u8; 32];
+
+    /// The 64 bytes of the signature of `message`.
+    async fn sign(&self, message: &[u8]) -> Result<[u8; 64]>;
+}

@@ -1,0 +1,1 @@
+//! Drift: reference profiles, monitors and alarms that hold their stated rate.

@@ -1,0 +1,1 @@
+//! Evaluation: metrics with intervals, champion against challenger, gates, value in money.

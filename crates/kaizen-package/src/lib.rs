@@ -1,0 +1,1 @@
+//! Container images and model artefacts, reproducible, without Docker.

@@ -1,0 +1,1 @@
+//! Reusable pipelines: typed steps, cached by content, resumable.

@@ -1,0 +1,1 @@
+//! One server that speaks every host's contract, and the weighted router.

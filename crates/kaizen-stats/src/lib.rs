@@ -1,0 +1,1 @@
+//! Pure statistics: profiles, distances, metrics with intervals, e-processes.

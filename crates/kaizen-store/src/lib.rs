@@ -1,0 +1,1 @@
+//! Artefacts, the registry of models and the audit log, on local disk.

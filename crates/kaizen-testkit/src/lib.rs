@@ -1,0 +1,19 @@
+//! Conformance suites, oracles, fakes, fault injectors and synthetic data.
+//!
+//! *You are here:* beside the loop. Whoever writes a store, an estimator or a target runs the suite
+//! of its port from here; Kaizen's own implementations do.\
+//! *Takes:* an implementation of a port.\
+//! *Gives:* a panic that names the broken rule, or nothing.\
+//! *Touches the world through:* nothing; the fakes keep all in memory.
+
+pub mod artifact_store;
+pub mod audit_log;
+pub mod drifting;
+pub mod estimator;
+mod fakes;
+pub mod online_store;
+pub mod point_in_time;
+pub mod source;
+pub mod target;
+
+pub use fakes::{ManualClock, MemoryLog, MemoryStore};

@@ -1,0 +1,1 @@
+//! Estimators and training: gradient-boosted trees, logistic regression, neural models.

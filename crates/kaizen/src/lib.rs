@@ -1,0 +1,1 @@
+//! Close the loop of machine learning inside the program that links it.
