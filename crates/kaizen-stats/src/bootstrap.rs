@@ -56,19 +56,20 @@ impl Bootstrap {
     where
         F: Fn(&[f64]) -> f64 + Sync,
     {
-        let [estimate] = self.intervals(units, |weights| [statistic(weights)])?;
+        let [estimate] = self.intervals(units, ["statistic"], |weights| [statistic(weights)])?;
         Ok(estimate)
     }
 
     /// Several statistics of the same draws, such as two models' and their difference: see
-    /// [`Self::interval`].
+    /// [`Self::interval`]. Their names are for messages.
     ///
     /// # Errors
     ///
-    /// Those of [`Self::interval`]; the message counts the statistics from 0.
+    /// Those of [`Self::interval`].
     pub fn intervals<const N: usize, F>(
         &self,
         units: &[i64],
+        names: [&str; N],
         statistics: F,
     ) -> Result<[Estimate; N]>
     where
@@ -94,7 +95,7 @@ impl Bootstrap {
         let mut estimates = [Estimate { value: 0.0, low: 0.0, high: 0.0 }; N];
         for (i, estimate) in estimates.iter_mut().enumerate() {
             let of_draws = draws.iter().map(|draw| draw[i]).collect();
-            let (low, high) = percentiles(i, values[i], of_draws, tail)?;
+            let (low, high) = percentiles(names[i], values[i], of_draws, tail)?;
             *estimate = Estimate { value: values[i], low, high };
         }
         Ok(estimates)
@@ -165,11 +166,11 @@ fn expanded_tail(confidence: f64, units: u32) -> Result<f64> {
     Ok(normal.cdf((n / (n - 1.0)).sqrt() * student.inverse_cdf(tail)))
 }
 
-/// Both ends of the interval of statistic `i`, from its values on the draws.
-fn percentiles(i: usize, value: f64, mut draws: Vec<f64>, tail: f64) -> Result<(f64, f64)> {
+/// Both ends of the interval of a statistic, from its values on the draws.
+fn percentiles(name: &str, value: f64, mut draws: Vec<f64>, tail: f64) -> Result<(f64, f64)> {
     if value.is_nan() {
         return Err(Error::invalid(format!(
-            "bootstrap: statistic {i} is undefined on the rows as they are"
+            "bootstrap: {name} is undefined on the rows as they are"
         )));
     }
     let asked = draws.len();
@@ -177,7 +178,7 @@ fn percentiles(i: usize, value: f64, mut draws: Vec<f64>, tail: f64) -> Result<(
     let undefined = asked - draws.len();
     if undefined as f64 > MOST_UNDEFINED * asked as f64 {
         return Err(Error::invalid(format!(
-            "bootstrap: statistic {i} is undefined on {undefined} of {asked} draws: too few units \
+            "bootstrap: {name} is undefined on {undefined} of {asked} draws: too few units \
              hold what it needs"
         )));
     }
@@ -299,8 +300,10 @@ mod tests {
         let alone = BOOTSTRAP.interval(&units, auc).unwrap();
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let both = pool
-                .install(|| BOOTSTRAP.intervals(&units, |weights| [brier(weights), auc(weights)]));
+            let names = ["brier", "auc"];
+            let both = pool.install(|| {
+                BOOTSTRAP.intervals(&units, names, |weights| [brier(weights), auc(weights)])
+            });
             assert_eq!(both.unwrap()[1], alone, "{threads} threads");
         }
         let other = Bootstrap { seed: 8, ..BOOTSTRAP }.interval(&units, auc).unwrap();
