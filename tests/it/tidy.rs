@@ -137,6 +137,36 @@ fn every_code_block_of_the_documents_names_its_language() {
 }
 
 #[test]
+fn the_glossary_is_in_order_and_knows_every_record_and_port() {
+    let glossary = read("docs/glossary.md");
+    let nouns: Vec<String> = glossary
+        .lines()
+        .filter_map(|line| line.strip_prefix("**")?.split("**").next())
+        .map(|noun| noun.to_lowercase().replace('-', " "))
+        .collect();
+    assert!(nouns.is_sorted(), "docs/glossary.md: not in alphabetical order: {nouns:?}");
+    let mut faults = Vec::new();
+    for file in files(&[".rs"]) {
+        let definitions = ["crates/kaizen-core/src/", "crates/kaizen-table/src/"];
+        if !definitions.iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        for line in read(&file).lines() {
+            let port = line.strip_prefix("pub trait ").and_then(|rest| {
+                rest.split_once(": fmt::Debug + Send + Sync {").map(|(name, _)| name)
+            });
+            let record = line.strip_prefix("impl Record for ").map(|rest| &rest[..rest.len() - 2]);
+            for name in port.into_iter().chain(record) {
+                if !glossary.contains(&format!("`{name}`")) {
+                    faults.push(format!("{file}: `{name}` is not in docs/glossary.md"));
+                }
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+#[test]
 fn no_line_ends_in_whitespace_and_every_file_ends_in_a_line() {
     let mut faults = Vec::new();
     for file in files(&[".rs", ".md", ".toml", ".ci/run", ".gitignore", ".py"]) {
