@@ -1,4 +1,5 @@
 //! The tests that belong to no single crate: one binary, a module for each subject.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 // Of the repository itself.
 mod layers;
