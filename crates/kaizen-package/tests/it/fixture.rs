@@ -1,0 +1,125 @@
+//! A small model, its release, and stores that lie.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kaizen_core::record::{Algorithm, Image, Release};
+use kaizen_core::{
+    ArtifactStore, Bytes, DataType, Digest, Field, Records, Result, Signature, async_trait,
+};
+use kaizen_package::{ImageBuilder, ModelParts, save_model};
+use kaizen_testkit::MemoryStore;
+
+pub(crate) fn parts() -> ModelParts {
+    let inputs = vec![Field::new("distance", DataType::Float64)];
+    ModelParts {
+        name: "late".to_owned(),
+        training_set: Digest::of("training set"),
+        algorithm: Algorithm { name: "constant".to_owned(), settings: BTreeMap::new() },
+        seed: u64::MAX,
+        signature: Signature::new(inputs, vec![Field::new("p", DataType::Float64)]).unwrap(),
+        service: Digest::of("service"),
+        format: "constant-json".to_owned(),
+        encoder: Bytes::from_static(br#"{"columns":[]}"#),
+        weights: Bytes::from_static(b"[0.25]"),
+    }
+}
+
+/// Stores the model and a release of it.
+pub(crate) async fn release(store: &dyn ArtifactStore) -> Digest {
+    let model = save_model(store, parts()).await.unwrap();
+    let release = Release {
+        name: "late".to_owned(),
+        version: 3,
+        model,
+        service: parts().service,
+        functions: Vec::new(),
+    };
+    store.put(&release, &[]).await.unwrap()
+}
+
+/// Builds an image of this executable and gives the store, the record's digest and the record.
+pub(crate) async fn image(executable: &Path) -> (MemoryStore, Digest, Image) {
+    let store = MemoryStore::default();
+    let release = release(&store).await;
+    let id = ImageBuilder::new(executable)
+        .release(release)
+        .name("late")
+        .revision("4f2c7d1")
+        .build(&store)
+        .await
+        .unwrap();
+    let record = store.get::<Image>(&id).await.unwrap().record;
+    (store, id, record)
+}
+
+/// This test's own executable.
+pub(crate) fn own_executable() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+/// Whether a program is installed; says so if not.
+pub(crate) fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Runs a program and gives what it printed. It must succeed.
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    output.stdout
+}
+
+/// Whether this test may change its root folder; says so if not.
+pub(crate) fn may_chroot() -> bool {
+    let done = Command::new("chroot").args(["/", "true"]).output();
+    let may = done.is_ok_and(|output| output.status.success());
+    if !may {
+        println!("skipped: chroot is not allowed");
+    }
+    may
+}
+
+/// A store in which one blob has other bytes than it should, and which does not look.
+#[derive(Debug)]
+pub(crate) struct Tampered {
+    pub(crate) inner: MemoryStore,
+    pub(crate) victim: Digest,
+    pub(crate) bytes: Bytes,
+}
+
+#[async_trait]
+impl ArtifactStore for Tampered {
+    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
+        self.inner.put_blob(bytes).await
+    }
+
+    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
+        if *digest == self.victim {
+            return Ok(self.bytes.clone());
+        }
+        self.inner.get_blob(digest).await
+    }
+
+    async fn contains(&self, digest: &Digest) -> Result<bool> {
+        self.inner.contains(digest).await
+    }
+
+    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
+        self.inner.put_manifest(manifest).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        self.inner.referrers(subject).await
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        self.inner.manifests().await
+    }
+}
