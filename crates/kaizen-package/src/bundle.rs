@@ -17,7 +17,8 @@ use crate::{layout, media_type, model_pack, weights_tar};
 /// A served program opens it and loads its release from it, as it would from any other store.
 /// Every blob is verified as it is read; the archive of the weights is made again from the file
 /// that the host unpacked, and must have the digest that the model names. So a file that was
-/// changed is [`ErrorKind::Corrupt`], and the message names the file.
+/// changed is [`ErrorKind::Corrupt`], and the message names the file. Which release it is, the
+/// bundle says itself: a host that expects a certain one compares [`release`](Self::release).
 #[derive(Clone, Debug)]
 pub struct Bundle {
     folder: PathBuf,

@@ -42,26 +42,30 @@ fn string(cache: &[u8], at: u32) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// A cache with one entry, before it some bytes of an older format.
-    fn cache(capabilities: u64) -> Vec<u8> {
+    pub(crate) fn one_entry(name: &str, path: &str, capabilities: u64) -> Vec<u8> {
         let mut cache = b"ld.so-1.7.0\0".to_vec();
-        let strings = b"libx.so.1\0/opt/x/libx.so.1\0";
+        let strings = format!("{name}\0{path}\0");
         cache.extend_from_slice(MAGIC);
         for word in [1, strings.len() as u32, 0, 0, 0, 0, 0] {
             cache.extend_from_slice(&word.to_ne_bytes());
         }
         let text = (HEADER + ENTRY) as u32;
-        for word in [0x0303, text, text + 10, 0] {
+        for word in [0x0303, text, text + name.len() as u32 + 1, 0] {
             cache.extend_from_slice(&word.to_ne_bytes());
         }
         cache.extend_from_slice(&capabilities.to_ne_bytes());
-        cache.extend_from_slice(strings);
+        cache.extend_from_slice(strings.as_bytes());
         cache
+    }
+
+    fn cache(capabilities: u64) -> Vec<u8> {
+        one_entry("libx.so.1", "/opt/x/libx.so.1", capabilities)
     }
 
     #[test]

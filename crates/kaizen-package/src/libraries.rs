@@ -243,4 +243,33 @@ mod tests {
             assert!(found.files.keys().any(|path| path.ends_with(&end)), "{name}");
         }
     }
+
+    /// A library that only the cache knows gets its folder into the search path of the image.
+    #[test]
+    fn a_folder_that_only_the_cache_knows_is_noted() {
+        let path = std::env::current_exe().unwrap();
+        let elf = Elf::parse(&std::fs::read(&path).unwrap(), "test").unwrap();
+        let Some(interpreter) = elf.interpreter.clone() else {
+            println!("skipped: the test is static");
+            return;
+        };
+        let found = resolve(elf.clone(), &path, "/app/test").unwrap();
+        assert!(found.extra_folders.is_empty(), "{:?}", found.extra_folders);
+
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libkaizen.so.1");
+        std::fs::write(&library, found.files.values().next().unwrap()).unwrap();
+        let library = library.to_str().unwrap();
+        let mut search = Search::new(elf.machine, &interpreter);
+        search.cache = ld_cache::tests::one_entry("libkaizen.so.1", library, 0).into();
+        search.loaded.push(Loaded {
+            elf,
+            here: path,
+            there: "/app/test".to_owned(),
+            needed_by: None,
+        });
+        search.load("libkaizen.so.1", 0).unwrap();
+        assert!(search.found.files.contains_key(library));
+        assert_eq!(search.found.extra_folders, [folder.path().to_str().unwrap()]);
+    }
 }

@@ -102,7 +102,28 @@ fn file_range(archive: &[u8], path: &str, what: &str) -> Result<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_weights_come_back_and_damage_does_no_harm(
+            weights in prop::collection::vec(any::<u8>(), 0..3000),
+            at: prop::sample::Index,
+            byte: u8,
+            length: prop::sample::Index,
+        ) {
+            let path = path("x").unwrap();
+            let mut archive = write(&path, &weights).unwrap();
+            let whole = Bytes::from(archive.clone());
+            prop_assert_eq!(&read(&whole, &path, "weights").unwrap()[..], &weights[..]);
+            let at = at.index(archive.len());
+            archive[at] = byte;
+            archive.truncate(length.index(archive.len()));
+            let _ = read(&archive.into(), &path, "weights");
+        }
+    }
 
     #[test]
     fn one_file_comes_back_and_anything_else_is_refused() {
