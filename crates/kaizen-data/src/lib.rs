@@ -1,1 +1,93 @@
 //! The feature store: sources, the point-in-time join, windows, the online store.
+//!
+//! *You are here:* **data** → train → eval → store → package → deploy → serve → drift, and back.\
+//! *Takes:* sources of rows, definitions of features and labels, and the rows that ask.\
+//! *Gives:* [`TrainingData`] to train on; the same features online, with the same bits.\
+//! *Touches the world through:* the ports [`Source`](kaizen_table::Source),
+//! [`OnlineStore`](kaizen_table::OnlineStore), [`PredictionSink`](kaizen_table::PredictionSink) and
+//! [`PredictionSource`](kaizen_table::PredictionSource), which it implements for local files and
+//! memory.
+//!
+//! A training set has the features as they were known at each row's own instant, and the labels as
+//! they were known at the cut-off:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use kaizen_core::{DataType, Result};
+//! use kaizen_data::{FeatureStore, MemorySource};
+//! use kaizen_table::arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray};
+//! use kaizen_table::arrow::array::{ArrayRef, TimestampSecondArray};
+//! use kaizen_table::{FeatureService, FeatureView, LabelView, RecordBatch};
+//!
+//! fn seconds(values: Vec<i64>) -> ArrayRef {
+//!     Arc::new(TimestampSecondArray::from(values).with_timezone("UTC"))
+//! }
+//!
+//! fn airports(names: Vec<&str>) -> ArrayRef {
+//!     Arc::new(StringArray::from(names))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! let weather = MemorySource::new("weather", RecordBatch::try_from_iter([
+//!     ("origin", airports(vec!["JFK", "JFK", "EWR"])),
+//!     ("time", seconds(vec![0, 3_600, 3_600])),
+//!     ("wind", Arc::new(Float64Array::from(vec![10.0, 30.0, 5.0]))),
+//! ]).unwrap());
+//! let outcomes = MemorySource::new("outcomes", RecordBatch::try_from_iter([
+//!     ("flight", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef),
+//!     ("late", Arc::new(BooleanArray::from(vec![false, true, true]))),
+//!     ("known_at", seconds(vec![9_000, 9_000, 99_000])),
+//! ]).unwrap());
+//! let store = FeatureStore::new(vec![Arc::new(weather), Arc::new(outcomes)]);
+//!
+//! let weather = FeatureView::builder("weather")
+//!     .source("weather")
+//!     .key("origin")
+//!     .event_time("time")
+//!     .ttl_seconds(6 * 3600)
+//!     .column("wind", DataType::Float64)
+//!     .build()?;
+//! let service = FeatureService::new("flights", 1, vec![], vec![weather])?;
+//! let late = LabelView::new("late", "outcomes", vec!["flight".into()], "late", "known_at")?;
+//! let flights = RecordBatch::try_from_iter([
+//!     ("flight", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef),
+//!     ("origin", airports(vec!["JFK", "JFK", "EWR"])),
+//!     ("asked_at", seconds(vec![1_800, 3_600, 3_600])),
+//! ]).unwrap();
+//!
+//! let cutoff = "1970-01-01T12:00:00Z".parse()?;
+//! let data = store.training_set(&service, &late, &flights, "asked_at", cutoff).await?;
+//!
+//! // Flight 1 asked before the wind of 30 was measured. Flight 3's outcome was not known yet.
+//! let winds = kaizen_table::numbers(&data.rows, "wind")?;
+//! assert_eq!(winds.values(), &[10.0, 30.0]);
+//! assert_eq!(data.labels(), [false, true]);
+//! assert_eq!(data.record.unlabelled, 1);
+//! # Ok(())
+//! # }
+//! ```
+
+mod feature_store;
+mod keys;
+mod labels;
+mod leak;
+mod memory_source;
+mod online;
+mod parquet_file;
+mod parquet_source;
+pub mod point_in_time;
+mod prediction_log;
+mod predictions;
+mod training_data;
+mod typed;
+mod within;
+
+pub use feature_store::FeatureStore;
+pub use memory_source::MemorySource;
+pub use online::{MemoryOnlineStore, Online, RedbOnlineStore};
+pub use parquet_source::ParquetSource;
+pub use prediction_log::PredictionLog;
+pub use predictions::save_predictions;
+pub use training_data::{Definitions, TrainingData};

@@ -1,0 +1,279 @@
+//! The feature store: what was known, as of any instant, for training.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Schema};
+use kaizen_core::record::TrainingSet;
+use kaizen_core::{Context, Digest, Error, ErrorKind, Result, Timestamp, compute};
+use kaizen_table::{FeatureService, FeatureView, LabelView, Scan, Source, arrow_type, instants};
+
+use crate::parquet_file::plain;
+use crate::point_in_time::Index;
+use crate::training_data::{Definitions, TrainingData, labelled};
+use crate::typed::typed;
+use crate::within::Within;
+use crate::{labels, leak};
+
+/// At most this many indices are kept between calls.
+const MAX_INDICES: usize = 64;
+
+/// Answers feature services and label views from sources, by the rule of
+/// [`point_in_time`](crate::point_in_time).
+///
+/// The index of a view is kept and used again while its source's digest is the same.
+#[derive(Debug)]
+pub struct FeatureStore {
+    sources: Vec<Arc<dyn Source>>,
+    indices: Mutex<BTreeMap<Digest, (Digest, Arc<Index>)>>,
+}
+
+impl FeatureStore {
+    /// A store over these sources, whose names are distinct.
+    pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
+        Self { sources, indices: Mutex::default() }
+    }
+
+    /// The features of each row of the spine, as of the instant in its column `time`.
+    ///
+    /// The spine has the request's columns and the views' keys. The answer has the spine's columns
+    /// and then those that were looked up, one row per row of the spine, in its order.
+    pub async fn features(
+        &self,
+        service: &FeatureService,
+        spine: &RecordBatch,
+        time: &str,
+    ) -> Result<RecordBatch> {
+        Ok(self.look_up(service, spine, time).await?.0)
+    }
+
+    /// The label of each row's entity, missing where it was not known by then. Length: the rows.
+    ///
+    /// Of several labels of one entity the one that became known last counts.
+    pub async fn labels(
+        &self,
+        view: &LabelView,
+        rows: &RecordBatch,
+        known_by: Timestamp,
+    ) -> Result<BooleanArray> {
+        Ok(self.find_labels(view, rows, known_by).await?.0)
+    }
+
+    /// The training set of a spine: features as of each row's own instant, labels as they were
+    /// known at the cut-off.
+    ///
+    /// Rows without a label by then, and rows whose own instant is after the cut-off, are left out
+    /// and counted in the record as unlabelled. [`ErrorKind::Refused`] if a definition could see
+    /// the label before it was known, or if one feature alone tells it (AUC of 0.99 or more, or
+    /// 0.01 or less, over at least 100 rows of each class).
+    pub async fn training_set(
+        &self,
+        service: &FeatureService,
+        labels: &LabelView,
+        spine: &RecordBatch,
+        time: &str,
+        cutoff: Timestamp,
+    ) -> Result<TrainingData> {
+        service.guard_against(labels)?;
+        if spine.column_by_name(labels.label()).is_some() {
+            let name = labels.label();
+            return Err(Error::invalid(format!(
+                "column `{name}`: the rows have the label already"
+            )));
+        }
+        let (rows, mut sources) = self.look_up(service, spine, time).await?;
+        let (known, digest) = self.find_labels(labels, spine, cutoff).await?;
+        remember(&mut sources, labels.source(), digest)?;
+        let definitions = Definitions { service: service.clone(), labels: labels.clone() };
+        let time = time.to_owned();
+        compute(move || assemble(&rows, &known, sources, definitions, time, cutoff)).await
+    }
+
+    /// The spine with the looked-up columns, and the digest of each source that was read.
+    async fn look_up(
+        &self,
+        service: &FeatureService,
+        spine: &RecordBatch,
+        time: &str,
+    ) -> Result<(RecordBatch, BTreeMap<String, Digest>)> {
+        check_request(service, spine)?;
+        let mut scans: BTreeMap<&str, (Digest, RecordBatch)> = BTreeMap::new();
+        for name in service.views().iter().map(FeatureView::source) {
+            if scans.contains_key(name) {
+                continue;
+            }
+            // One read for all views of the source, so that they see the same rows.
+            let mut columns: Vec<&str> = Vec::new();
+            for view in service.views().iter().filter(|view| view.source() == name) {
+                let more = view.source_columns();
+                columns.extend(
+                    more.into_iter().filter(|name| !columns.contains(name)).collect::<Vec<_>>(),
+                );
+            }
+            scans.insert(name, self.read(name, &columns).await?);
+        }
+        let digests = scans.iter().map(|(name, (digest, _))| ((*name).to_owned(), *digest));
+        let digests = digests.collect();
+        let mut columns = Vec::new();
+        for view in service.views() {
+            let Some((digest, source)) = scans.get(view.source()) else { continue };
+            columns.extend(self.answer(view, *digest, source, spine, time).await?);
+        }
+        Ok((extended(service, spine, columns)?, digests))
+    }
+
+    async fn answer(
+        &self,
+        view: &FeatureView,
+        digest: Digest,
+        source: &RecordBatch,
+        spine: &RecordBatch,
+        time: &str,
+    ) -> Result<Vec<ArrayRef>> {
+        let id = view.digest()?;
+        let kept = self.indices.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let kept = kept.filter(|(of, _)| *of == digest).map(|(_, index)| index);
+        let (view, source) = (view.clone(), source.clone());
+        let (spine, time) = (spine.clone(), time.to_owned());
+        let work = move || {
+            let index = match kept {
+                Some(index) => index,
+                None => Arc::new(Index::new(&view, &source)?),
+            };
+            let columns = index.look_up(&spine, &time).within(format!("view `{}`", view.name()))?;
+            Ok((index, columns))
+        };
+        let (index, columns) = compute(work).await?;
+        let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
+        if indices.len() >= MAX_INDICES && !indices.contains_key(&id) {
+            indices.pop_first();
+        }
+        indices.insert(id, (digest, index));
+        Ok(columns)
+    }
+
+    async fn find_labels(
+        &self,
+        view: &LabelView,
+        rows: &RecordBatch,
+        known_by: Timestamp,
+    ) -> Result<(BooleanArray, Digest)> {
+        let (digest, source) = self.read(view.source(), &labels::columns(view)).await?;
+        let (view, rows) = (view.clone(), rows.clone());
+        let work = move || {
+            labels::known_by(&view, &source, &rows, known_by).within(format!(
+                "label view `{}`, source `{}`",
+                view.name(),
+                view.source()
+            ))
+        };
+        Ok((compute(work).await?, digest))
+    }
+
+    async fn read(&self, name: &str, columns: &[&str]) -> Result<(Digest, RecordBatch)> {
+        let mut found = self.sources.iter().filter(|source| source.name() == name);
+        let source = match (found.next(), found.next()) {
+            (Some(source), None) => source,
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(format!("source `{name}`: two have this name")));
+            }
+            _ => {
+                let names: Vec<&str> = self.sources.iter().map(|source| source.name()).collect();
+                let names = names.join(", ");
+                return Err(Error::not_found(format!("source `{name}`; there are: {names}")));
+            }
+        };
+        let scan = source.read(columns).await?;
+        let digest = scan.digest;
+        let whole = whole(scan).within(format!("source `{name}`"))?;
+        Ok((digest, whole))
+    }
+}
+
+/// All rows of a scan as one table.
+pub(crate) fn whole(scan: Scan) -> Result<RecordBatch> {
+    match scan.batches.as_slice() {
+        [] => Err(Error::internal("a scan without a batch")),
+        [only] => Ok(only.clone()),
+        [first, ..] => concat_batches(first.schema_ref(), &scan.batches)
+            .context(ErrorKind::Invalid, "its batches differ in their columns"),
+    }
+}
+
+/// Checks that the rows have the columns that the caller must bring.
+pub(crate) fn check_request(service: &FeatureService, rows: &RecordBatch) -> Result<()> {
+    let place = || format!("feature service `{}`", service.name());
+    for field in service.request() {
+        typed(rows, &field.name, field.data_type).within(place())?;
+    }
+    for feature in service.views().iter().flat_map(FeatureView::features) {
+        let name = &feature.field.name;
+        if rows.column_by_name(name).is_some() {
+            return Err(Error::invalid(format!(
+                "{}: the rows have a column `{name}`, which would be looked up",
+                place()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The rows with the looked-up columns after their own.
+pub(crate) fn extended(
+    service: &FeatureService,
+    rows: &RecordBatch,
+    looked_up: Vec<ArrayRef>,
+) -> Result<RecordBatch> {
+    let mut fields: Vec<Field> =
+        plain(rows.schema_ref()).fields().iter().map(|field| field.as_ref().clone()).collect();
+    for feature in service.views().iter().flat_map(FeatureView::features) {
+        let arrow = arrow_type(feature.field.data_type)?;
+        fields.push(Field::new(&feature.field.name, arrow, true));
+    }
+    let columns = rows.columns().iter().cloned().chain(looked_up).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .context(ErrorKind::Internal, "rows with their features")
+}
+
+fn remember(sources: &mut BTreeMap<String, Digest>, name: &str, digest: Digest) -> Result<()> {
+    match sources.insert(name.to_owned(), digest) {
+        Some(before) if before != digest => {
+            Err(Error::conflict(format!("source `{name}`: it changed between two reads")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn assemble(
+    rows: &RecordBatch,
+    known: &BooleanArray,
+    sources: BTreeMap<String, Digest>,
+    definitions: Definitions,
+    time: String,
+    cutoff: Timestamp,
+) -> Result<TrainingData> {
+    let at = instants(rows, &time)?;
+    let end = cutoff.nanos()?;
+    let mask: Vec<bool> =
+        (0..rows.num_rows()).map(|row| known.is_valid(row) && at.value(row) <= end).collect();
+    let mask = BooleanArray::from(mask);
+    let label = definitions.labels.label().to_owned();
+    let kept = labelled(rows, &mask, &label, known)?;
+    let record = TrainingSet {
+        service: definitions.service.digest()?,
+        label_view: definitions.labels.digest()?,
+        sources,
+        cutoff,
+        rows: kept.num_rows() as u64,
+        unlabelled: (rows.num_rows() - kept.num_rows()) as u64,
+        features: definitions.service.columns(),
+        label,
+        time,
+    };
+    let data = TrainingData::new(record, kept, definitions)?;
+    leak::check(&data.rows, &data.record.features, &data.labels())?;
+    Ok(data)
+}

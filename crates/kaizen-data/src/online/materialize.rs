@@ -1,0 +1,202 @@
+//! From a view's source to the rows that are kept online.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use kaizen_core::{Bytes, Context, Error, ErrorKind, Result};
+use kaizen_table::{FeatureView, OnlineEntry, Value};
+
+use super::space::{Progress, Space};
+use super::tail::Rows;
+use crate::keys::{Entities, KeyTypes};
+use crate::point_in_time::{Layout, Moment, moments, nanos};
+
+/// At most about this many rows of the source go into one write; rows that became known at the
+/// same instant stay together.
+const CHUNK_ROWS: usize = 100_000;
+
+/// What has to be written to bring a view forward.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    view: FeatureView,
+    layout: Layout,
+    key_types: KeyTypes,
+    source: RecordBatch,
+    moments: Vec<Option<Moment>>,
+    /// Rows of the source to write, ascending by the instant from which they are known.
+    pending: Vec<u32>,
+    /// How many rows were in before.
+    before: u64,
+    until: i64,
+}
+
+/// One write: rows that become known up to an instant.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    rows: Vec<u32>,
+    /// The keys of the entities that these rows belong to.
+    pub(crate) keys: Vec<Bytes>,
+    entity: Vec<u32>,
+    after: Progress,
+}
+
+impl Chunk {
+    /// How many rows of the source it holds.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+impl Plan {
+    /// Finds the rows of the source that became known after `done` and until `until`.
+    pub(crate) fn new(
+        view: &FeatureView,
+        source: RecordBatch,
+        done: Option<&Progress>,
+        until: i64,
+    ) -> Result<Self> {
+        let key_types = KeyTypes::of(&source, view.keys())?;
+        if done.is_some_and(|done| done.key_types != key_types.names()) {
+            return Err(Error::conflict("the types of its key columns have changed"));
+        }
+        let moments = moments(view, &source)?;
+        let known_at = |row: u32| moments[row as usize].map(|moment| moment.known_at);
+        let rows = u32::try_from(source.num_rows()).context(ErrorKind::Limit, "over 2^32 rows")?;
+        let from = done.map(|done| done.until);
+        let (mut before, mut pending) = (0, Vec::new());
+        for row in 0..rows {
+            match known_at(row) {
+                Some(known) if from.is_some_and(|from| known <= from) => before += 1,
+                Some(known) if known <= until => pending.push(row),
+                _ => {}
+            }
+        }
+        if let Some(done) = done.filter(|done| done.rows != before) {
+            let (at, then) = (done.instant(), done.rows);
+            return Err(Error::conflict(format!(
+                "of its rows {then} were known at {at} when it was materialised, now {before}: \
+                 the past has changed; materialise into a new store"
+            )));
+        }
+        pending.sort_by_key(|row| known_at(*row));
+        let (view, layout) = (view.clone(), Layout::of(view));
+        Ok(Self { view, layout, key_types, source, moments, pending, before, until })
+    }
+
+    /// How many rows are to be written.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The writes, in order. There is at least one, which says how far the view goes.
+    pub(crate) fn chunks(&self) -> Result<Vec<Chunk>> {
+        let known_at = |row: &u32| self.moments[*row as usize].map(|moment| moment.known_at);
+        let mut chunks = Vec::new();
+        let mut rest = self.pending.as_slice();
+        let mut done = self.before;
+        loop {
+            let mut count = rest.len().min(CHUNK_ROWS);
+            let last = count.checked_sub(1).and_then(|last| known_at(&rest[last]));
+            count += rest[count..].iter().take_while(|row| known_at(row) == last).count();
+            let (rows, tail) = rest.split_at(count);
+            done += count as u64;
+            let until = match (tail.is_empty(), last) {
+                (false, Some(last)) => last,
+                _ => self.until,
+            };
+            chunks.push(self.chunk(rows, until, done)?);
+            if tail.is_empty() {
+                return Ok(chunks);
+            }
+            rest = tail;
+        }
+    }
+
+    fn chunk(&self, rows: &[u32], until: i64, done: u64) -> Result<Chunk> {
+        // In the source's order, as the rows of each entity are kept.
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        let encoded = self.key_types.encode(&self.taken(&rows)?)?;
+        let mut entities = Entities::default();
+        let numbers = entities.number(&encoded);
+        let mut keys = vec![Bytes::new(); entities.len()];
+        let (mut kept, mut entity) = (Vec::new(), Vec::new());
+        for (place, number) in numbers.into_iter().enumerate() {
+            if let (Some(number), Some(key)) = (number, encoded.get(place)) {
+                if keys[number as usize].is_empty() {
+                    keys[number as usize] = Space::entity_key(key);
+                }
+                kept.push(rows[place]);
+                entity.push(number);
+            }
+        }
+        let after = Progress { until, rows: done, key_types: self.key_types.names() };
+        Ok(Chunk { rows: kept, keys, entity, after })
+    }
+
+    /// The entries to write for a chunk, given what is kept of its entities now.
+    pub(crate) fn entries(
+        &self,
+        space: &Space,
+        chunk: &Chunk,
+        tails: &[Option<Bytes>],
+    ) -> Result<Vec<OnlineEntry>> {
+        let mut rows = Rows::decode(&self.layout, tails)?;
+        let moments = chunk.rows.iter().filter_map(|row| self.moments[*row as usize]);
+        let moments: Vec<Moment> = moments.collect();
+        rows.append(Rows {
+            entity: chunk.entity.clone(),
+            sequence: chunk.rows.iter().map(|row| u64::from(*row)).collect(),
+            event: moments.iter().map(|moment| moment.event).collect(),
+            known: moments.iter().map(|moment| moment.known).collect(),
+            values: self.layout.values(&self.taken(&chunk.rows)?)?,
+        })?;
+        let mut of_entity: Vec<Vec<u32>> = vec![Vec::new(); chunk.keys.len()];
+        for (row, entity) in rows.entity.iter().enumerate() {
+            of_entity[*entity as usize].push(row as u32);
+        }
+        let mut entries = Vec::with_capacity(chunk.keys.len() + 1);
+        for (key, mut own) in chunk.keys.iter().zip(of_entity) {
+            own.sort_by_key(|row| rows.sequence[*row as usize]);
+            let kept = needed(&self.view, &rows, &own, chunk.after.until);
+            entries.push(space.entry(key.clone(), rows.encode(&kept)?));
+        }
+        entries.push(space.entry(Space::progress_key(), chunk.after.to_bytes()?));
+        Ok(entries)
+    }
+
+    fn taken(&self, rows: &[u32]) -> Result<RecordBatch> {
+        let rows = UInt32Array::from(rows.to_vec());
+        let column = |values: &ArrayRef| take(values, &rows, None);
+        let columns = self.source.columns().iter().map(column).collect::<Result<_, _>>();
+        let columns = columns.context(ErrorKind::Internal, "rows to materialise")?;
+        RecordBatch::try_new(Arc::clone(self.source.schema_ref()), columns)
+            .context(ErrorKind::Internal, "rows to materialise")
+    }
+}
+
+/// Which of an entity's rows a question at `until` or later can still need. All are known by then.
+///
+/// A column feature needs the latest row, unless it is too old already; a window the rows that are
+/// young enough for it. `own` is in the source's order, and so is what is kept.
+fn needed(view: &FeatureView, rows: &Rows, own: &[u32], until: i64) -> Vec<u32> {
+    let mut window = 0;
+    let mut takes_latest = false;
+    for feature in view.features() {
+        match &feature.value {
+            Value::Column(_) => takes_latest = true,
+            Value::Window { seconds, .. } => window = window.max(nanos(*seconds)),
+        }
+    }
+    let age = |row: u32| until.abs_diff(rows.event[row as usize]);
+    let ttl = view.ttl_seconds().map(nanos);
+    // The last of equals, as offline.
+    let latest = own.iter().copied().max_by_key(|row| {
+        let row = *row as usize;
+        (rows.event[row], rows.known[row], rows.sequence[row])
+    });
+    let latest = latest.filter(|row| takes_latest && ttl.is_none_or(|ttl| age(*row) <= ttl));
+    let kept = |row: &u32| age(*row) < window || Some(*row) == latest;
+    own.iter().copied().filter(kept).collect()
+}

@@ -1,0 +1,307 @@
+//! What is kept of an entity online: the tail of its rows, as bytes.
+//!
+//! Layout, little-endian: version `1`; `u32` rows; `u64` sequence of each row; `i64` event time of
+//! each; known-at times as a column; then each slot as a column. A column is a bitmap of which
+//! values are there, and the values: `i64`s, `f64`s, a bitmap of booleans, or for text the `u32`
+//! ends and the UTF-8 bytes. Bitmaps have the lowest bit first and are padded to bytes.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::compute::concat;
+use arrow::datatypes::{Float64Type, Int64Type};
+use kaizen_core::{Bytes, Context, DataType, Error, ErrorKind, Result};
+
+use crate::point_in_time::Layout;
+
+const VERSION: u8 = 1;
+
+/// Rows of several entities, each row of one entity in the source's order.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// The number of each row's entity.
+    pub(crate) entity: Vec<u32>,
+    /// Each row's place in the source.
+    pub(crate) sequence: Vec<u64>,
+    /// Each row's event time, in nanoseconds UTC.
+    pub(crate) event: Vec<i64>,
+    /// What each row's known-at column says.
+    pub(crate) known: Vec<Option<i64>>,
+    /// The slots of the view's layout.
+    pub(crate) values: Vec<ArrayRef>,
+}
+
+impl Rows {
+    /// Reads the tails of entities 0, 1, …; `None` is one without rows.
+    pub(crate) fn decode(layout: &Layout, tails: &[Option<Bytes>]) -> Result<Self> {
+        let mut rows = Self {
+            entity: Vec::new(),
+            sequence: Vec::new(),
+            event: Vec::new(),
+            known: Vec::new(),
+            values: Vec::new(),
+        };
+        let mut columns: Vec<Column> = layout.types().map(Column::of).collect::<Result<_>>()?;
+        for (entity, tail) in tails.iter().enumerate() {
+            let Some(tail) = tail else { continue };
+            let mut reader = Reader(tail);
+            let version = reader.take(1)?[0];
+            if version != VERSION {
+                return Err(Error::corrupt(format!("online rows of version {version}")));
+            }
+            let count = reader.number()? as usize;
+            rows.entity.resize(rows.entity.len() + count, entity as u32);
+            rows.sequence.extend(reader.words(count)?.map(u64::from_le_bytes));
+            rows.event.extend(reader.words(count)?.map(i64::from_le_bytes));
+            let valid = reader.bits(count)?;
+            let known = reader.words(count)?.map(i64::from_le_bytes);
+            rows.known.extend(valid.iter().zip(known).map(|(valid, at)| valid.then_some(at)));
+            for column in &mut columns {
+                column.read(&mut reader, count)?;
+            }
+            if !reader.0.is_empty() {
+                return Err(Error::corrupt("online rows: more bytes than rows"));
+            }
+        }
+        rows.values = columns.into_iter().map(Column::finish).collect::<Result<_>>()?;
+        Ok(rows)
+    }
+
+    /// Puts other rows, of later places in time, after these.
+    pub(crate) fn append(&mut self, other: Self) -> Result<()> {
+        self.entity.extend(other.entity);
+        self.sequence.extend(other.sequence);
+        self.event.extend(other.event);
+        self.known.extend(other.known);
+        for (values, more) in self.values.iter_mut().zip(&other.values) {
+            *values = concat(&[values.as_ref(), more.as_ref()])
+                .context(ErrorKind::Limit, "online rows")?;
+        }
+        Ok(())
+    }
+
+    /// The tail of an entity that has these rows.
+    pub(crate) fn encode(&self, rows: &[u32]) -> Result<Bytes> {
+        let mut out = vec![VERSION];
+        let places = || rows.iter().map(|row| *row as usize);
+        let count = u32::try_from(rows.len()).context(ErrorKind::Limit, "online rows")?;
+        out.extend(count.to_le_bytes());
+        places().for_each(|row| out.extend(self.sequence[row].to_le_bytes()));
+        places().for_each(|row| out.extend(self.event[row].to_le_bytes()));
+        push_bits(&mut out, places().map(|row| self.known[row].is_some()));
+        places().for_each(|row| out.extend(self.known[row].unwrap_or(0).to_le_bytes()));
+        for values in &self.values {
+            push_bits(&mut out, places().map(|row| values.is_valid(row)));
+            push_values(&mut out, values, rows)?;
+        }
+        Ok(out.into())
+    }
+}
+
+fn push_bits(out: &mut Vec<u8>, bits: impl Iterator<Item = bool>) {
+    for (index, bit) in bits.enumerate() {
+        if index % 8 == 0 {
+            out.push(0);
+        }
+        if let (true, Some(last)) = (bit, out.last_mut()) {
+            *last |= 1 << (index % 8);
+        }
+    }
+}
+
+fn push_values(out: &mut Vec<u8>, values: &ArrayRef, rows: &[u32]) -> Result<()> {
+    let places = || rows.iter().map(|row| *row as usize);
+    if let Some(values) = values.as_boolean_opt() {
+        push_bits(out, places().map(|row| values.is_valid(row) && values.value(row)));
+    } else if let Some(values) = values.as_primitive_opt::<Int64Type>() {
+        let value = |row| if values.is_valid(row) { values.value(row) } else { 0 };
+        places().for_each(|row| out.extend(value(row).to_le_bytes()));
+    } else if let Some(values) = values.as_primitive_opt::<Float64Type>() {
+        let value = |row| if values.is_valid(row) { values.value(row) } else { 0.0 };
+        places().for_each(|row| out.extend(value(row).to_le_bytes()));
+    } else if let Some(values) = values.as_string_opt::<i32>() {
+        let text = |row| if values.is_valid(row) { values.value(row) } else { "" };
+        let mut end = 0_usize;
+        for row in places() {
+            end += text(row).len();
+            let end = u32::try_from(end).context(ErrorKind::Limit, "online rows: text")?;
+            out.extend(end.to_le_bytes());
+        }
+        places().for_each(|row| out.extend(text(row).as_bytes()));
+    } else {
+        let found = values.data_type();
+        return Err(Error::new(ErrorKind::Unsupported, format!("{found} online")));
+    }
+    Ok(())
+}
+
+/// Takes bytes from the front.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .context(ErrorKind::Corrupt, "online rows: fewer bytes than rows")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u32> {
+        let (bytes, _) = self.take(4)?.as_chunks::<4>();
+        Ok(bytes.first().copied().map_or(0, u32::from_le_bytes))
+    }
+
+    fn words(&mut self, count: usize) -> Result<impl Iterator<Item = [u8; 8]> + use<'a>> {
+        Ok(self.take(count * 8)?.as_chunks::<8>().0.iter().copied())
+    }
+
+    fn bits(&mut self, count: usize) -> Result<BooleanBuffer> {
+        let bytes = self.take(count.div_ceil(8))?;
+        Ok(BooleanBuffer::new(Buffer::from(bytes), 0, count))
+    }
+}
+
+/// A slot as it is read, over all tails.
+struct Column {
+    valid: Vec<bool>,
+    values: Values,
+}
+
+enum Values {
+    Bool(Vec<bool>),
+    Int64(Vec<i64>),
+    Float64(Vec<f64>),
+    Utf8 { ends: Vec<i32>, bytes: Vec<u8> },
+}
+
+impl Column {
+    fn of(data_type: DataType) -> Result<Self> {
+        let values = match data_type {
+            DataType::Bool => Values::Bool(Vec::new()),
+            DataType::Int64 => Values::Int64(Vec::new()),
+            DataType::Float64 => Values::Float64(Vec::new()),
+            DataType::Utf8 => Values::Utf8 { ends: vec![0], bytes: Vec::new() },
+            other => {
+                return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} online")));
+            }
+        };
+        Ok(Self { valid: Vec::new(), values })
+    }
+
+    fn read(&mut self, reader: &mut Reader<'_>, count: usize) -> Result<()> {
+        self.valid.extend(&reader.bits(count)?);
+        match &mut self.values {
+            Values::Bool(values) => values.extend(&reader.bits(count)?),
+            Values::Int64(values) => values.extend(reader.words(count)?.map(i64::from_le_bytes)),
+            Values::Float64(values) => values.extend(reader.words(count)?.map(f64::from_le_bytes)),
+            Values::Utf8 { ends, bytes } => {
+                let (found, _) = reader.take(count * 4)?.as_chunks::<4>();
+                let mut length = 0;
+                for end in found.iter().map(|end| u32::from_le_bytes(*end)) {
+                    let end_here = bytes.len() + end as usize;
+                    ends.push(i32::try_from(end_here).context(ErrorKind::Limit, "online text")?);
+                    length = end as usize;
+                }
+                bytes.extend(reader.take(length)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<ArrayRef> {
+        let nulls = Some(NullBuffer::from(self.valid)).filter(|nulls| nulls.null_count() > 0);
+        Ok(match self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
+            Values::Int64(values) => Arc::new(Int64Array::new(values.into(), nulls)),
+            Values::Float64(values) => Arc::new(Float64Array::new(values.into(), nulls)),
+            Values::Utf8 { ends, bytes } => {
+                if !ends.is_sorted() {
+                    return Err(Error::corrupt("online rows: text that ends before it begins"));
+                }
+                let ends = OffsetBuffer::new(ends.into());
+                let text = StringArray::try_new(ends, bytes.into(), nulls);
+                Arc::new(text.context(ErrorKind::Corrupt, "online rows: text")?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kaizen_table::FeatureView;
+
+    use super::*;
+
+    fn layout() -> Layout {
+        let view = FeatureView::builder("v")
+            .source("s")
+            .key("k")
+            .column("b", DataType::Bool)
+            .column("i", DataType::Int64)
+            .column("f", DataType::Float64)
+            .column("t", DataType::Utf8);
+        Layout::of(&view.build().unwrap())
+    }
+
+    fn rows() -> Rows {
+        Rows {
+            entity: vec![0, 0, 0],
+            sequence: vec![4, 5, u64::MAX],
+            event: vec![i64::MIN, 0, i64::MAX],
+            known: vec![None, Some(-1), Some(i64::MIN)],
+            values: vec![
+                Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+                Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(7), None])),
+                Arc::new(Float64Array::from(vec![Some(f64::NAN), Some(-0.0), None])),
+                Arc::new(StringArray::from(vec![Some("ä"), None, Some("")])),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_anything_else_is_corrupt() {
+        let rows = rows();
+        let bytes = rows.encode(&[0, 1, 2]).unwrap();
+        let tails = [None, Some(bytes.clone()), Some(rows.encode(&[1]).unwrap())];
+        let found = Rows::decode(&layout(), &tails).unwrap();
+        assert_eq!(found.entity, [1, 1, 1, 2]);
+        assert_eq!(found.sequence, [4, 5, u64::MAX, 5]);
+        assert_eq!(found.event, [i64::MIN, 0, i64::MAX, 0]);
+        assert_eq!(found.known, [None, Some(-1), Some(i64::MIN), Some(-1)]);
+        for (found, written) in found.values.iter().zip(&rows.values) {
+            assert_eq!(&found.slice(0, 3), written);
+            assert_eq!(found.slice(3, 1).to_data(), written.slice(1, 1).to_data());
+        }
+        for length in 0..bytes.len() {
+            let cut = [Some(bytes.slice(..length))];
+            let error = Rows::decode(&layout(), &cut).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}");
+        }
+        let longer = [Some(Bytes::from([&bytes[..], &[0]].concat()))];
+        assert_eq!(Rows::decode(&layout(), &longer).unwrap_err().kind(), ErrorKind::Corrupt);
+        let newer = [Some(Bytes::from([&[2], &bytes[1..]].concat()))];
+        assert!(Rows::decode(&layout(), &newer).unwrap_err().to_string().contains("version 2"));
+    }
+
+    /// Online stores outlive releases: rows of version 1 are read for ever.
+    #[test]
+    fn the_bytes_of_rows_are_as_they_were() {
+        let bytes = rows().encode(&[1]).unwrap();
+        let minus_one = [255; 8];
+        let expected = [
+            &[1, 1, 0, 0, 0][..],
+            &5_u64.to_le_bytes(),
+            &[0; 8],
+            &[1],
+            &minus_one,
+            &[0, 0],
+            &[1, 7, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 128],
+            &[0, 0, 0, 0, 0],
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+}

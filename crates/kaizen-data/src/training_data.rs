@@ -1,0 +1,145 @@
+//! Training sets: rows with their record.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use kaizen_core::record::TrainingSet;
+use kaizen_core::{
+    ArtifactStore, Context, Digest, Error, ErrorKind, Payload, Record as _, Records as _, Result,
+    Timestamp, compute, media_type,
+};
+use kaizen_table::{FeatureService, LabelView, arrow_type, column, instants};
+use serde::{Deserialize, Serialize};
+
+use crate::parquet_file::{ParquetFile, to_parquet};
+use crate::within::Within;
+
+/// The definitions by which a training set was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Definitions {
+    /// The columns that the model takes.
+    pub service: FeatureService,
+    /// What became of it.
+    pub labels: LabelView,
+}
+
+/// A training set in memory: its record, its rows and its definitions.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TrainingData {
+    /// What it is made of.
+    pub record: TrainingSet,
+    /// The labelled rows: the columns that were asked with, the features, the label.
+    pub rows: RecordBatch,
+    /// The definitions.
+    pub definitions: Definitions,
+    labels: BooleanArray,
+}
+
+impl TrainingData {
+    /// Puts the parts together, and checks that they fit.
+    pub(crate) fn new(
+        record: TrainingSet,
+        rows: RecordBatch,
+        definitions: Definitions,
+    ) -> Result<Self> {
+        if record.rows != rows.num_rows() as u64 {
+            let (found, said) = (rows.num_rows(), record.rows);
+            return Err(Error::corrupt(format!("{found} rows, where the record says {said}")));
+        }
+        if record.service != definitions.service.digest()?
+            || record.label_view != definitions.labels.digest()?
+        {
+            return Err(Error::corrupt("the definitions are not those that the record names"));
+        }
+        let looked_up = definitions.service.views().iter().flat_map(|view| view.features());
+        for field in looked_up.map(|feature| &feature.field) {
+            let found = column(&rows, &field.name)?.data_type();
+            if *found != arrow_type(field.data_type)? {
+                let name = &field.name;
+                return Err(Error::corrupt(format!("column `{name}`: holds {found}")));
+            }
+        }
+        for field in &record.features {
+            column(&rows, &field.name)?;
+        }
+        instants(&rows, &record.time)?;
+        let labels = column(&rows, &record.label)?.as_boolean_opt();
+        let labels = labels.filter(|labels| labels.null_count() == 0).cloned();
+        let message = format!("column `{}`: not a label for every row", record.label);
+        let labels = labels.context(ErrorKind::Corrupt, message)?;
+        Ok(Self { record, rows, definitions, labels })
+    }
+
+    /// The label of each row.
+    pub fn labels(&self) -> Vec<bool> {
+        self.labels.values().iter().collect()
+    }
+
+    /// The rows whose own instant is before `at`.
+    ///
+    /// The record says how many rows they are; its cut-off and its count of unlabelled rows remain
+    /// those of the whole. So their labels may have become known after `at`: where that matters,
+    /// make a training set with the cut-off `at` instead.
+    pub fn before(&self, at: Timestamp) -> Result<Self> {
+        self.only(|instant| instant < at)
+    }
+
+    /// The rows whose own instant is `at` or later; else like [`before`](Self::before).
+    pub fn from(&self, at: Timestamp) -> Result<Self> {
+        self.only(|instant| instant >= at)
+    }
+
+    fn only(&self, keep: impl Fn(Timestamp) -> bool) -> Result<Self> {
+        let instants = instants(&self.rows, &self.record.time)?;
+        let keep = |nanos: &i64| keep(Timestamp::from_nanos(*nanos));
+        let mask: Vec<bool> = instants.values().iter().map(keep).collect();
+        let rows = filter_record_batch(&self.rows, &mask.into())
+            .context(ErrorKind::Internal, "part of a training set")?;
+        let record = TrainingSet { rows: rows.num_rows() as u64, ..self.record.clone() };
+        Self::new(record, rows, self.definitions.clone())
+    }
+
+    /// Stores the record with its payloads and gives its id. Equal rows give equal bytes.
+    pub async fn save(&self, store: &dyn ArtifactStore) -> Result<Digest> {
+        let rows = self.rows.clone();
+        let parquet = compute(move || to_parquet(&rows)).await?;
+        let definitions = serde_json::to_vec(&self.definitions)
+            .context(ErrorKind::Internal, "definitions as JSON")?;
+        let payloads = [
+            Payload::new(TrainingSet::ROWS, media_type::PARQUET, parquet),
+            Payload::new(TrainingSet::DEFINITIONS, media_type::JSON, definitions),
+        ];
+        store.put(&self.record, &payloads).await
+    }
+
+    /// Reads a stored training set, and checks that rows and definitions are those of its record.
+    pub async fn load(store: &dyn ArtifactStore, id: &Digest) -> Result<Self> {
+        let place = format!("{} {id}", TrainingSet::KIND);
+        let stored = store.get::<TrainingSet>(id).await?;
+        let bytes = stored.payload(store, TrainingSet::ROWS).await?;
+        let definitions = stored.payload(store, TrainingSet::DEFINITIONS).await?;
+        let decode = move || {
+            let definitions: Definitions = serde_json::from_slice(&definitions)
+                .context(ErrorKind::Corrupt, TrainingSet::DEFINITIONS)?;
+            let file = ParquetFile::open(TrainingSet::ROWS, bytes)?;
+            let schema = file.schema();
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            Self::new(stored.record, file.read(&names)?, definitions)
+        };
+        compute(decode).await.within(place)
+    }
+}
+
+/// The rows for which `mask` is true, with one more column of labels.
+pub(crate) fn labelled(
+    rows: &RecordBatch,
+    mask: &BooleanArray,
+    name: &str,
+    labels: &BooleanArray,
+) -> Result<RecordBatch> {
+    let rows = kaizen_table::with_column(rows, name, Arc::new(labels.clone()))?;
+    filter_record_batch(&rows, mask).context(ErrorKind::Internal, "labelled rows")
+}
