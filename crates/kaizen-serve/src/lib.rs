@@ -116,6 +116,7 @@
 //! ```
 
 mod app;
+mod bundle;
 mod infer;
 mod json_lines;
 mod router;
@@ -124,6 +125,7 @@ mod server;
 mod tensor;
 
 pub use app::{Limits, app, app_within};
+pub use bundle::serve_bundle;
 pub use json_lines::JsonLines;
 pub use router::Router;
 pub use servable::Servable;
