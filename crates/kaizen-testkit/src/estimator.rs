@@ -35,6 +35,7 @@ pub fn suite(estimator: &dyn Estimator, formats: &Formats) {
     learns(&*predictor, x.view(), y.view());
     predicts_row_by_row(&*predictor, x.view());
     accepts_missing(estimator, x.view(), y.view());
+    accepts_extremes(&*predictor);
     same_bytes_on_any_number_of_threads(estimator, x.view(), y.view(), &*predictor);
     round_trips(&*predictor, formats, x.view());
     refuses_foreign_bytes(&*predictor, formats);
@@ -120,6 +121,12 @@ fn accepts_missing(estimator: &dyn Estimator, x: ArrayView2<f64>, y: ArrayView1<
     // Trained without a hole, it still takes one.
     let predictor = fit(estimator, x.slice(s![..2_000, ..]), y.slice(s![..2_000]));
     predict(&*predictor, nothing_known.view());
+}
+
+fn accepts_extremes(predictor: &dyn Predictor) {
+    for value in [f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 5e-324] {
+        predict(predictor, Array2::from_elem((2, FEATURES), value).view());
+    }
 }
 
 fn same_bytes_on_any_number_of_threads(

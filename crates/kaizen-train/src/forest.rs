@@ -67,7 +67,7 @@ impl Forest {
     fn flatten(booster: &GradientBooster, json: Vec<u8>) -> Result<Self> {
         let corrupt = |what: &str| Error::corrupt(format!("forust-json: {what}"));
         let features = booster.get_metadata(&FEATURES.to_owned());
-        let features = features.and_then(|text| text.parse::<usize>().ok());
+        let features = features.and_then(|text| text.parse().ok()).filter(|count| *count > 0usize);
         let features =
             features.ok_or_else(|| corrupt("does not say how many features it takes"))?;
         if !matches!(booster.objective_type, ObjectiveType::LogLoss) {
@@ -89,6 +89,9 @@ impl Forest {
             for (index, node) in tree.nodes.iter().enumerate() {
                 if node.is_leaf {
                     let value = f64::from(node.weight_value);
+                    if !value.is_finite() {
+                        return Err(bad());
+                    }
                     nodes.push(Node { value, feature: LEAF, left: 0, right: 0, missing: 0 });
                     continue;
                 }
@@ -189,42 +192,86 @@ impl Loader for ForustJson {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use forust_ml::Matrix;
     use kaizen_table::Estimator;
     use ndarray::Array2;
+    use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
 
     use super::*;
     use crate::GradientBoosting;
 
-    fn trained() -> (Array2<f64>, Vec<u8>) {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
-        let x = Array2::from_shape_fn((3_000, 5), |_| {
+    fn trained(settings: &GradientBoosting, seed: u64) -> (Array2<f64>, Vec<u8>) {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let x = Array2::from_shape_fn((1_500, 5), |_| {
             let value: f64 = rng.random_range(-1.0..1.0);
             if rng.random_bool(0.1) { f64::NAN } else { value }
         });
         let label = |row: ndarray::ArrayView1<f64>| f64::from(u8::from(row[0] * row[1] > 0.1));
         let y = x.rows().into_iter().map(label).collect::<Array1<f64>>();
-        let settings = GradientBoosting { trees: 40, ..Default::default() };
-        let bytes = settings.fit(x.view(), y.view(), 0).unwrap().to_bytes().unwrap();
+        let bytes = settings.fit(x.view(), y.view(), seed).unwrap().to_bytes().unwrap();
         (x, bytes)
     }
 
-    #[test]
-    fn the_flat_trees_answer_what_the_library_answers_bit_for_bit() {
-        let (x, bytes) = trained();
-        let booster = GradientBooster::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap();
-        let columns: Vec<f64> = x.t().iter().copied().collect();
-        let margins = booster.predict(&Matrix::new(&columns, x.nrows(), x.ncols()), false);
-        let ours = Forest::parse(&bytes).unwrap().predict(x.view()).unwrap();
-        for (ours, margin) in ours.iter().zip(margins) {
-            assert_eq!(ours.to_bits(), linear::sigmoid(margin).to_bits());
+    fn forty_trees() -> GradientBoosting {
+        GradientBoosting { trees: 40, min_leaf_weight: 1.0, ..Default::default() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_flat_trees_answer_what_the_library_answers_bit_for_bit(
+            seed in any::<u64>(),
+            trees in 1u32..40,
+            max_depth in 1u32..12,
+            subsample in 0.2f64..=1.0,
+            bins in 2u16..300,
+        ) {
+            let settings =
+                GradientBoosting { trees, max_depth, subsample, bins, ..forty_trees() };
+            let (x, bytes) = trained(&settings, seed);
+            let booster = GradientBooster::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap();
+            let columns: Vec<f64> = x.t().iter().copied().collect();
+            let margins = booster.predict(&Matrix::new(&columns, x.nrows(), x.ncols()), false);
+            let ours = Forest::parse(&bytes).unwrap().predict(x.view()).unwrap();
+            for (ours, margin) in ours.iter().zip(margins) {
+                prop_assert_eq!(ours.to_bits(), linear::sigmoid(margin).to_bits());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn a_damaged_file_is_refused_or_answers_probabilities(
+            place in any::<prop::sample::Index>(),
+            byte in prop::sample::select(b"0123456789-.e,:[]{}\"".to_vec()),
+        ) {
+            static SOUND: LazyLock<(Array2<f64>, Vec<u8>)> = LazyLock::new(|| {
+                trained(&GradientBoosting { trees: 2, max_depth: 3, ..forty_trees() }, 3)
+            });
+            let (x, bytes) = &*SOUND;
+            let mut bytes = bytes.clone();
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            match ForustJson.load(&bytes) {
+                Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Corrupt),
+                Ok(forest) => {
+                    if let Ok(scores) = forest.predict(x.view()) {
+                        prop_assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
+                    }
+                }
+            }
         }
     }
 
     #[test]
     fn trees_that_lead_astray_are_refused() {
-        let (_, bytes) = trained();
+        let (_, bytes) = trained(&forty_trees(), 3);
         let text = String::from_utf8(bytes).unwrap();
         let load = |text: &str| ForustJson.load(text.as_bytes()).unwrap_err();
         for (from, to, part) in [
@@ -233,6 +280,7 @@ mod tests {
             (r#""split_feature":1"#, r#""split_feature":5"#, "is no tree"),
             (r#""LogLoss""#, r#""SquaredLoss""#, "objective"),
             (r#""features":"5""#, r#""f":"5""#, "features"),
+            (r#""features":"5""#, r#""features":"0""#, "features"),
             (r#""missing":null"#, r#""missing":-1.0"#, "missing"),
         ] {
             assert!(text.contains(from), "{from}");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod fixtures;
 mod flights;
 mod irls;
 mod table;
