@@ -1,1 +1,70 @@
 //! Artefacts, the registry of models and the audit log, on local disk.
+//!
+//! *You are here:* data → train → eval → **store** → package → deploy → serve → drift.\
+//! *Takes:* records and their payloads, entries of the log, decisions.\
+//! *Gives:* [`LocalStore`] (an OCI image layout), [`LocalLog`] (a transparency log with signed
+//! checkpoints), [`Registry`] (names, versions and aliases, folded from the log), [`lineage`].\
+//! *Touches the world through:* a directory each. [`Ed25519Signer::generate`] alone draws
+//! randomness, from the operating system.
+//!
+//! Store a record, say so in the log, and verify the log:
+//!
+//! ```
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! # let scratch = tempfile::tempdir().unwrap();
+//! # let dir = scratch.path();
+//! use std::sync::Arc;
+//! use kaizen_core::record::Release;
+//! use kaizen_core::{Actor, AuditLog, Digest, Entry, Event, OperationId, Records};
+//! use kaizen_store::{Ed25519Signer, LocalLog, LocalStore};
+//!
+//! let store = LocalStore::open(dir.join("store")).await?;
+//! let release = Release {
+//!     name: "late".into(),
+//!     version: 1,
+//!     model: Digest::of("a model"),
+//!     service: Digest::of("a feature service"),
+//!     functions: vec![],
+//! };
+//! let id = store.put(&release, &[]).await?;
+//! assert_eq!(store.get::<Release>(&id).await?.record, release);
+//!
+//! let signer = Arc::new(Ed25519Signer::generate("example.com/models", dir.join("key")).await?);
+//! let log = LocalLog::open(dir.join("log"), signer.clone()).await?;
+//! let at = "2013-03-01T00:00:00Z".parse()?;
+//! let entry = Entry {
+//!     at,
+//!     actor: Actor::system("cycle"),
+//!     operation: OperationId::new("release", at),
+//!     event: Event::Released,
+//!     subject: id,
+//!     evidence: vec![],
+//! };
+//! assert_eq!(log.append(&[entry], None).await?, 0..1);
+//!
+//! let verified = LocalLog::verify(dir.join("log"), &signer.verifier()).await?;
+//! assert_eq!(verified.size, 1);
+//! # Ok::<(), kaizen_core::Error>(())
+//! # }).unwrap();
+//! ```
+
+#[cfg(test)]
+mod crash;
+mod files;
+mod index;
+mod lineage;
+mod local_log;
+mod local_store;
+pub mod merkle;
+mod note;
+mod registry;
+mod signer;
+mod tiles;
+
+pub use lineage::{Lineage, LineageStep, children, lineage};
+pub use local_log::{LocalLog, Verified, verify_tiles};
+pub use local_store::LocalStore;
+pub use note::{VerifierKey, open_checkpoint, open_note};
+pub use registry::{AliasMove, Registry, Version};
+pub use signer::Ed25519Signer;

@@ -1,1 +1,188 @@
-//! To be written.
+//! The conformance suite of [`ArtifactStore`]: one function per rule, which panics if the store
+//! breaks it.
+//!
+//! The store may hold other things already, and is not emptied.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a suite fails by panicking")]
+
+use kaizen_core::record::Release;
+use kaizen_core::{
+    ArtifactStore, Bytes, Descriptor, Digest, ErrorKind, Manifest, Payload, Records, media_type,
+};
+
+/// Checks every rule.
+pub async fn all(store: &dyn ArtifactStore) {
+    blobs_come_back_under_their_digest(store).await;
+    putting_a_blob_again_changes_nothing(store).await;
+    a_missing_blob_is_not_found(store).await;
+    manifests_are_kept_byte_for_byte(store).await;
+    a_manifest_needs_its_blobs(store).await;
+    what_is_no_manifest_is_refused(store).await;
+    a_subject_need_not_be_there(store).await;
+    referrers_are_all_and_in_order(store).await;
+    manifests_are_listed_once_and_in_order(store).await;
+    records_come_back_with_their_payloads(store).await;
+    a_record_of_another_kind_is_invalid(store).await;
+}
+
+/// What was put comes back under the digest of its bytes, an empty blob too.
+pub async fn blobs_come_back_under_their_digest(store: &dyn ArtifactStore) {
+    let large: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    for bytes in [Bytes::new(), Bytes::from_static(b"\0\xff\n"), Bytes::from(large)] {
+        let digest = store.put_blob(bytes.clone()).await.unwrap();
+        assert_eq!(digest, Digest::of(&bytes), "the id of a blob is the digest of its bytes");
+        assert!(store.contains(&digest).await.unwrap(), "a blob that was put is contained");
+        assert_eq!(store.get_blob(&digest).await.unwrap(), bytes, "a blob comes back unchanged");
+    }
+}
+
+/// Putting a blob twice gives the same digest and leaves the blob as it is.
+pub async fn putting_a_blob_again_changes_nothing(store: &dyn ArtifactStore) {
+    let bytes = Bytes::from_static(b"kaizen testkit: put twice");
+    let first = store.put_blob(bytes.clone()).await.unwrap();
+    let second = store.put_blob(bytes.clone()).await.unwrap();
+    assert_eq!(first, second, "equal bytes have one digest");
+    assert_eq!(store.get_blob(&first).await.unwrap(), bytes);
+}
+
+/// A blob that is not there is `NotFound`, by its name.
+pub async fn a_missing_blob_is_not_found(store: &dyn ArtifactStore) {
+    let missing = Digest::of("kaizen testkit: never put");
+    assert!(!store.contains(&missing).await.unwrap(), "a missing blob is not contained");
+    let error = store.get_blob(&missing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains(&missing.hex()), "the error names the digest: {error}");
+}
+
+/// A manifest is stored as it was given, white space included.
+pub async fn manifests_are_kept_byte_for_byte(store: &dyn ArtifactStore) {
+    let manifest = manifest_of(store, "kept byte for byte").await;
+    let spaced = with_spaces(&manifest);
+    assert_ne!(spaced, manifest.to_bytes().unwrap(), "the test needs unusual white space");
+    let id = store.put_manifest(spaced.clone().into()).await.unwrap();
+    assert_eq!(id, Digest::of(&spaced), "the id of a manifest is the digest of its bytes");
+    assert_eq!(store.get_blob(&id).await.unwrap(), spaced, "a manifest is never written anew");
+}
+
+/// A manifest whose body or payload is missing is refused, and leaves nothing behind.
+pub async fn a_manifest_needs_its_blobs(store: &dyn ArtifactStore) {
+    let here = describe(store, "a blob that is here").await;
+    let missing = Descriptor::of(media_type::JSON, b"kaizen testkit: a blob that is not here");
+    let without_body = Manifest::new(missing.clone(), vec![here.clone()]);
+    let without_payload = Manifest::new(here.clone(), vec![here, missing.clone()]);
+    for manifest in [without_body, without_payload] {
+        let bytes = manifest.to_bytes().unwrap();
+        let error = store.put_manifest(bytes.clone().into()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        let named = error.to_string().contains(&missing.digest.hex());
+        assert!(named, "the error names the missing blob: {error}");
+        let listed = store.manifests().await.unwrap().contains(&Digest::of(&bytes));
+        assert!(!listed, "a refused manifest is not listed");
+    }
+}
+
+/// Bytes that are no manifest are refused.
+pub async fn what_is_no_manifest_is_refused(store: &dyn ArtifactStore) {
+    for bytes in ["", "{}", "a,b\n1,2\n", "{\"schemaVersion\":2}"] {
+        let refused = store.put_manifest(Bytes::from_static(bytes.as_bytes())).await;
+        assert!(refused.is_err(), "`{bytes}` is no manifest");
+        let listed = store.manifests().await.unwrap().contains(&Digest::of(bytes));
+        assert!(!listed, "`{bytes}` is not listed");
+    }
+}
+
+/// A statement may come before the thing that it is about.
+pub async fn a_subject_need_not_be_there(store: &dyn ArtifactStore) {
+    let mut manifest = manifest_of(store, "about nothing").await;
+    let subject = Descriptor::of(media_type::MANIFEST, b"kaizen testkit: a subject to come");
+    manifest.subject = Some(subject.clone());
+    let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    assert_eq!(store.referrers(&subject.digest).await.unwrap(), [id]);
+}
+
+/// The referrers of a digest are all manifests about it, by digest, and no others.
+pub async fn referrers_are_all_and_in_order(store: &dyn ArtifactStore) {
+    let subject = manifest_of(store, "a subject").await.to_bytes().unwrap();
+    let subject_id = store.put_manifest(subject.clone().into()).await.unwrap();
+    assert_eq!(store.referrers(&subject_id).await.unwrap(), [], "nothing is said of it yet");
+    let mut expected = Vec::new();
+    for text in ["one", "two", "three", "four"] {
+        let mut manifest = manifest_of(store, text).await;
+        manifest.subject = Some(Descriptor::of(media_type::MANIFEST, &subject));
+        let bytes = manifest.to_bytes().unwrap();
+        expected.push(store.put_manifest(bytes.clone().into()).await.unwrap());
+        store.put_manifest(bytes.into()).await.unwrap();
+    }
+    expected.sort_unstable();
+    assert_eq!(store.referrers(&subject_id).await.unwrap(), expected, "each once, by digest");
+    let about_body = store.referrers(&Digest::of("one")).await.unwrap();
+    assert_eq!(about_body, [], "a body is not a subject");
+}
+
+/// Every manifest is listed once, by digest, and other blobs are not.
+pub async fn manifests_are_listed_once_and_in_order(store: &dyn ArtifactStore) {
+    let blob = store.put_blob(Bytes::from_static(b"kaizen testkit: no manifest")).await.unwrap();
+    let mut put = Vec::new();
+    for text in ["listed 1", "listed 2", "listed 1"] {
+        let bytes = manifest_of(store, text).await.to_bytes().unwrap();
+        put.push(store.put_manifest(bytes.into()).await.unwrap());
+    }
+    let listed = store.manifests().await.unwrap();
+    assert!(listed.is_sorted(), "manifests come ordered by digest");
+    for id in put {
+        assert_eq!(listed.iter().filter(|other| **other == id).count(), 1, "each once");
+    }
+    assert!(!listed.contains(&blob), "a plain blob is no manifest");
+}
+
+/// A record comes back with its body and its payloads; an equal one has the same id.
+pub async fn records_come_back_with_their_payloads(store: &dyn ArtifactStore) {
+    let release = release("records");
+    let payloads = [
+        Payload::new("a.bin", "application/octet-stream", "first"),
+        Payload::new("b.json", media_type::JSON, "{}"),
+    ];
+    let id = store.put(&release, &payloads).await.unwrap();
+    assert_eq!(store.put(&release, &payloads).await.unwrap(), id, "equal records have one id");
+    let stored = store.get::<Release>(&id).await.unwrap();
+    assert_eq!((stored.id, &stored.record), (id, &release));
+    assert_eq!(stored.payload(store, "a.bin").await.unwrap(), "first");
+    assert_eq!(stored.payload(store, "b.json").await.unwrap(), "{}");
+    let missing = stored.payload(store, "c.bin").await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+}
+
+/// Reading a record as another kind is `Invalid`.
+pub async fn a_record_of_another_kind_is_invalid(store: &dyn ArtifactStore) {
+    let id = store.put(&release("kinds"), &[]).await.unwrap();
+    let error = store.get::<kaizen_core::record::Image>(&id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+fn release(name: &str) -> Release {
+    Release {
+        name: name.to_owned(),
+        version: 1,
+        model: Digest::of("kaizen testkit: a model"),
+        service: Digest::of("kaizen testkit: a service"),
+        functions: Vec::new(),
+    }
+}
+
+async fn describe(store: &dyn ArtifactStore, text: &str) -> Descriptor {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    store.put_blob(bytes.clone()).await.unwrap();
+    Descriptor::of("text/plain", &bytes)
+}
+
+/// A manifest whose body and payload are in the store.
+async fn manifest_of(store: &dyn ArtifactStore, text: &str) -> Manifest {
+    let payload = describe(store, "kaizen testkit: a payload").await;
+    Manifest::new(describe(store, text).await, vec![payload])
+}
+
+/// The manifest with a space before each of its fields: the same JSON, other bytes.
+fn with_spaces(manifest: &Manifest) -> Vec<u8> {
+    let text = String::from_utf8(manifest.to_bytes().unwrap()).unwrap();
+    text.replace(",\"", ",\n \"").into_bytes()
+}

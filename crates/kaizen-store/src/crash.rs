@@ -1,0 +1,298 @@
+//! Crashes at every file operation of a commit, on a disk that loses what was not flushed.
+
+#![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kaizen_core::record::Release;
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Records};
+use kaizen_testkit::audit_log::entry;
+
+use crate::files::{Disk, Files};
+use crate::merkle::{root, verify_consistency};
+use crate::{Ed25519Signer, LocalLog, LocalStore};
+
+/// A disk that stops working after some number of operations.
+#[derive(Debug, Default)]
+struct FailingDisk(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many more operations succeed; without end if `None`.
+    left: Option<u32>,
+    /// Whether the operation that fails is done half.
+    torn: bool,
+    /// How to undo what no flush of its directory has made safe, oldest first.
+    unsafe_names: Vec<(PathBuf, Undo)>,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Restore(PathBuf, Option<Vec<u8>>),
+    RemoveDir(PathBuf),
+}
+
+impl FailingDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail_after(&self, operations: Option<u32>, torn: bool) {
+        let mut state = self.state();
+        (state.left, state.torn) = (operations, torn);
+    }
+
+    /// What a power cut does: every name that was not flushed is as it was before.
+    fn lose_what_was_not_flushed(&self) {
+        for (_, undo) in self.state().unsafe_names.drain(..).rev() {
+            match undo {
+                Undo::Restore(path, Some(bytes)) => {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, bytes).unwrap();
+                }
+                Undo::Restore(path, None) => drop(fs::remove_file(path)),
+                Undo::RemoveDir(path) => drop(fs::remove_dir_all(path)),
+            }
+        }
+    }
+
+    /// Counts an operation; on the one that fails, gives whether to do half of it.
+    fn step(&self) -> Result<(), bool> {
+        let mut state = self.state();
+        let torn = state.torn;
+        match &mut state.left {
+            None => Ok(()),
+            Some(0) => {
+                state.torn = false;
+                Err(torn)
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn remember(&self, path: &Path) {
+        let undo = Undo::Restore(path.to_owned(), fs::read(path).ok());
+        self.state().unsafe_names.push((path.parent().unwrap().to_owned(), undo));
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::other("the disk of the test is broken")
+}
+
+impl Files for FailingDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step().map_err(|_| broken())?;
+        let above = dir.parent().unwrap().to_owned();
+        self.state().unsafe_names.push((above, Undo::RemoveDir(dir.to_owned())));
+        Disk.create_dir(dir)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let step = self.step();
+        if step != Err(false) {
+            self.remember(path);
+        }
+        match step {
+            Ok(()) => fs::write(path, bytes),
+            Err(torn) => {
+                if torn {
+                    fs::write(path, &bytes[..bytes.len() / 2])?;
+                }
+                Err(broken())
+            }
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step().map_err(|_| broken())?;
+        self.remember(to);
+        self.remember(from);
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step().map_err(|_| broken())?;
+        self.remember(path);
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step().map_err(|_| broken())?;
+        // The machine itself does not fail, so there is nothing to wait for.
+        self.state().unsafe_names.retain(|(of, _)| of != dir);
+        Ok(())
+    }
+}
+
+/// What the machine does when the disk fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// The process goes on, and the disk works again.
+    GoesOn,
+    /// The process is killed; the kernel keeps what was written.
+    Killed,
+    /// The power fails.
+    PowerCut,
+}
+
+const CASES: [(bool, Then); 6] = [
+    (false, Then::GoesOn),
+    (true, Then::GoesOn),
+    (false, Then::Killed),
+    (true, Then::Killed),
+    (false, Then::PowerCut),
+    (true, Then::PowerCut),
+];
+
+/// Appends around the border of a tile, with the disk failing after `operations`. Returns whether
+/// it failed at all.
+async fn log_survives(operations: u32, torn: bool, then: Then) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("log");
+    let what = format!("{operations} operations, torn {torn}, {then:?}");
+    let signer = Arc::new(Ed25519Signer::from_seed("crash", [9; 32]).unwrap());
+    let disk = Arc::new(FailingDisk::default());
+    let files: Arc<dyn Files> = disk.clone();
+    let mut log = LocalLog::open_on(dir.clone(), signer.clone(), files).await.unwrap();
+    let mut entries: Vec<Entry> = (0..253).map(entry).collect();
+    log.append(&entries, None).await.unwrap();
+    let acknowledged = log.checkpoint().await.unwrap();
+
+    disk.fail_after(Some(operations), torn);
+    let mut in_flight = Vec::new();
+    for length in [1, 1, 4, 3] {
+        let next = entries.len() as u64;
+        let more: Vec<_> = (next..next + length).map(entry).collect();
+        match log.append(&more, None).await {
+            Ok(range) => {
+                assert_eq!(range, next..next + length, "{what}");
+                entries.extend(more);
+            }
+            Err(_) => {
+                in_flight = more;
+                break;
+            }
+        }
+    }
+    let failed = !in_flight.is_empty();
+    disk.fail_after(None, false);
+    if then == Then::PowerCut {
+        disk.lose_what_was_not_flushed();
+    }
+    if then != Then::GoesOn {
+        let files: Arc<dyn Files> = disk;
+        log = LocalLog::open_on(dir.clone(), signer.clone(), files).await.unwrap();
+    }
+    let verified = LocalLog::verify(&dir, &signer.verifier()).await;
+    let size = verified.unwrap_or_else(|error| panic!("{what}: {error:?}")).size;
+    if size as usize == entries.len() + in_flight.len() {
+        // The checkpoint was in place before the failure: the append has happened.
+        entries.extend(in_flight);
+    }
+    assert_eq!(log.read(0..size).await.unwrap(), entries, "{what}");
+
+    // Other entries, in other portions, over whatever lies beyond the checkpoint.
+    for length in [2, 1, 1, 5, 1] {
+        let next = entries.len() as u64;
+        let more: Vec<_> = (next..next + length).map(|number| entry(1_000 + number)).collect();
+        log.append(&more, Some(next)).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        entries.extend(more);
+        let verified = LocalLog::verify(&dir, &signer.verifier()).await;
+        verified.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    }
+    let head = log.checkpoint().await.unwrap();
+    let proof = log.consistency_proof(acknowledged.size, head.size).await.unwrap();
+    let (old, new) = (acknowledged.root, head.root);
+    verify_consistency(acknowledged.size, head.size, &proof, &old, &new).unwrap();
+    let leaves: Vec<_> =
+        entries.iter().map(|entry| crate::merkle::leaf_hash(entry.to_bytes().unwrap())).collect();
+    assert_eq!(head.root, root(&leaves), "{what}");
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_survives_a_failure_at_every_file_operation() {
+    for (torn, then) in CASES {
+        let mut operations = 0;
+        while log_survives(operations, torn, then).await {
+            operations += 1;
+        }
+        assert!(operations > 20, "the appends take {operations} operations");
+    }
+}
+
+/// Opens a store and puts records, with the disk failing after `operations`.
+async fn store_survives(operations: u32, torn: bool, then: Then) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let what = format!("{operations} operations, torn {torn}, {then:?}");
+    let disk = Arc::new(FailingDisk::default());
+    disk.fail_after(Some(operations), torn);
+    let mut put = Vec::new();
+    let mut failed = true;
+    let opened = LocalStore::open_on(dir.clone(), disk.clone()).await;
+    if let Ok(store) = &opened {
+        failed = false;
+        for version in 0..3 {
+            match store.put(&release(version), &[]).await {
+                Ok(id) => put.push(id),
+                Err(_) => {
+                    failed = true;
+                    break;
+                }
+            }
+        }
+    }
+    disk.fail_after(None, false);
+    if then == Then::PowerCut {
+        disk.lose_what_was_not_flushed();
+    }
+    let store = match opened {
+        Ok(store) if then == Then::GoesOn => store,
+        _ => {
+            LocalStore::open_on(dir, disk).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+        }
+    };
+    let listed = store.manifests().await.unwrap();
+    for (version, id) in (0..).zip(&put) {
+        let stored = store.get::<Release>(id).await;
+        let stored = stored.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(stored.record, release(version), "{what}");
+        assert!(listed.contains(id), "{what}: {id} is not listed");
+    }
+    // Whatever was begun can be done again.
+    for version in 0..3 {
+        let id = store.put(&release(version), &[]).await.unwrap();
+        assert_eq!(store.get::<Release>(&id).await.unwrap().record, release(version), "{what}");
+    }
+    assert_eq!(store.manifests().await.unwrap().len(), 3, "{what}");
+    failed
+}
+
+fn release(version: u32) -> Release {
+    Release {
+        name: "late".into(),
+        version,
+        model: Digest::of("model"),
+        service: Digest::of("service"),
+        functions: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_survives_a_failure_at_every_file_operation() {
+    for (torn, then) in CASES {
+        let mut operations = 0;
+        while store_survives(operations, torn, then).await {
+            operations += 1;
+        }
+        assert!(operations > 20, "opening and putting take {operations} operations");
+    }
+}

@@ -1,0 +1,349 @@
+//! Names, versions and aliases of models: a fold over the audit log.
+
+mod fold;
+
+use std::sync::Arc;
+
+use kaizen_core::record::{Decision, Model, Occurrence};
+use kaizen_core::{
+    Actor, AliasChange, ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event,
+    OperationId, Records, Result, Timestamp,
+};
+use tokio::sync::Mutex;
+
+use fold::Fold;
+
+/// How often an append is tried again after somebody else appended in between.
+const ATTEMPTS: u32 = 64;
+/// At most this many bytes in a name or an alias.
+const MAX_NAME: usize = 255;
+
+/// The registry of models.
+///
+/// It has no state of its own: models are in the store, and what was registered, promoted,
+/// overridden and rolled back is in the log. Every change is a compare-and-set on the log, so two
+/// processes cannot both win. Doing the same thing again (the same model, the same decision, a
+/// rollback in the same operation) changes nothing, so work that was cut off may be done again.
+///
+/// ```
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// use std::sync::Arc;
+/// use kaizen_store::Registry;
+/// use kaizen_testkit::{MemoryLog, MemoryStore};
+///
+/// let registry = Registry::new(Arc::new(MemoryStore::default()), Arc::new(MemoryLog::default()));
+/// assert!(registry.alias("late", "champion").await?.is_none());
+/// # Ok::<(), kaizen_core::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn ArtifactStore>,
+    log: Arc<dyn AuditLog>,
+    fold: Mutex<Fold>,
+}
+
+/// A version of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Version {
+    /// Its number, from 1.
+    pub version: u32,
+    /// The model's record.
+    pub model: Digest,
+}
+
+/// One move of an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AliasMove {
+    /// The index of the log entry that says so.
+    pub index: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// The turn of work that it belongs to.
+    pub operation: OperationId,
+    /// The version that it named before.
+    pub from: Option<u32>,
+    /// The version that it names since.
+    pub to: Version,
+    /// Why.
+    pub change: AliasChange,
+    /// What it was based on: the decision and its evaluation.
+    pub evidence: Vec<Digest>,
+}
+
+/// What a change comes to, given the state that it meets.
+enum Step<T> {
+    /// It is so already.
+    Done(T),
+    /// This entry makes it so.
+    Append(Event, Digest, Vec<Digest>, T),
+}
+
+impl Registry {
+    /// The registry that this log tells of, with its models in this store.
+    pub fn new(store: Arc<dyn ArtifactStore>, log: Arc<dyn AuditLog>) -> Self {
+        Self { store, log, fold: Mutex::default() }
+    }
+
+    /// Makes a model the next version of `name`, and gives its number. A model that is a version
+    /// already keeps it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Invalid`] if the store has no such model record.
+    pub async fn register(
+        &self,
+        name: &str,
+        model: &Digest,
+        occurrence: Occurrence,
+    ) -> Result<u32> {
+        check_name("name", name)?;
+        self.store.get::<Model>(model).await?;
+        self.change(occurrence, |fold| {
+            if let Some(known) = fold.version_of(name, model) {
+                return Ok(Step::Done(known));
+            }
+            let version = fold.next_version(name)?;
+            let event = Event::Registered { name: name.to_owned(), version };
+            Ok(Step::Append(event, *model, Vec::new(), version))
+        })
+        .await
+    }
+
+    /// Every registered name, ascending.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        Ok(self.current().await?.names())
+    }
+
+    /// The versions of a name, ascending; none if the name is not known.
+    pub async fn versions(&self, name: &str) -> Result<Vec<Version>> {
+        Ok(self.current().await?.versions(name))
+    }
+
+    /// The version that an alias names, if it names one.
+    pub async fn alias(&self, name: &str, alias: &str) -> Result<Option<Version>> {
+        Ok(self.current().await?.holder(name, alias))
+    }
+
+    /// Every move of an alias, oldest first.
+    pub async fn history(&self, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
+        Ok(self.current().await?.history(name, alias).to_vec())
+    }
+
+    /// Gives an alias to a version, by a decision whose gates passed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if the decision does not approve, judges another model, or was
+    /// overridden (then call [`Registry::override_alias`]); [`ErrorKind::Conflict`] if the alias
+    /// is no longer held by the champion that the decision compared with;
+    /// [`ErrorKind::NotFound`] if there is no such version or decision.
+    pub async fn promote(
+        &self,
+        name: &str,
+        alias: &str,
+        version: u32,
+        decision: &Digest,
+        occurrence: Occurrence,
+    ) -> Result<Version> {
+        let judged = self.store.get::<Decision>(decision).await?.record;
+        if let Some(by) = &judged.overridden {
+            let person = &by.person;
+            let message =
+                format!("decision {decision}: `{person}` overrode it; say so by override");
+            return Err(Error::refused(message));
+        }
+        if !judged.approved() {
+            let failed = judged.gates.iter().filter(|gate| !gate.passed);
+            let failed: Vec<_> = failed.map(|gate| gate.gate.as_str()).collect();
+            let why = if failed.is_empty() { "no gate".to_owned() } else { failed.join("; ") };
+            return Err(Error::refused(format!("decision {decision}: not approved: {why}")));
+        }
+        let change = AliasChange::Promotion;
+        self.assign(name, alias, version, (decision, &judged), change, occurrence).await
+    }
+
+    /// Gives an alias to a version against the gates, by a decision in which a person overrode
+    /// them. The log names the person as the actor, and the reason.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if the decision was not overridden by a named person with a reason,
+    /// or the occurrence names another actor; otherwise as [`Registry::promote`].
+    pub async fn override_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        version: u32,
+        decision: &Digest,
+        occurrence: Occurrence,
+    ) -> Result<Version> {
+        let judged = self.store.get::<Decision>(decision).await?.record;
+        let Some(by) = &judged.overridden else {
+            return Err(Error::refused(format!("decision {decision}: nobody overrode it")));
+        };
+        if by.person.trim().is_empty() || by.reason.trim().is_empty() {
+            let message = format!("decision {decision}: an override needs a person and a reason");
+            return Err(Error::refused(message));
+        }
+        if occurrence.actor != Actor::Person(by.person.clone()) {
+            let (actor, person) = (&occurrence.actor, &by.person);
+            return Err(Error::refused(format!(
+                "decision {decision}: the person `{person}` overrode it, not `{actor}`"
+            )));
+        }
+        let change = AliasChange::Override { reason: by.reason.clone() };
+        self.assign(name, alias, version, (decision, &judged), change, occurrence).await
+    }
+
+    /// Gives an alias back to the version that held it before the present one. A second rollback,
+    /// in another operation, goes one further back.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if no version held the alias before.
+    pub async fn rollback(
+        &self,
+        name: &str,
+        alias: &str,
+        evidence: &[Digest],
+        occurrence: Occurrence,
+    ) -> Result<Version> {
+        let operation = occurrence.operation.clone();
+        self.change(occurrence, |fold| {
+            let last = fold.history(name, alias).last();
+            let again = last
+                .filter(|last| last.change == AliasChange::Rollback && last.operation == operation);
+            if let Some(last) = again {
+                return Ok(Step::Done(last.to));
+            }
+            let to = fold.before(name, alias).context(
+                ErrorKind::NotFound,
+                format!("alias `{alias}` of `{name}`: no version held it before"),
+            )?;
+            let event = moved(name, alias, fold, to, AliasChange::Rollback);
+            Ok(Step::Append(event, to.model, evidence.to_vec(), to))
+        })
+        .await
+    }
+
+    async fn assign(
+        &self,
+        name: &str,
+        alias: &str,
+        version: u32,
+        (id, judged): (&Digest, &Decision),
+        change: AliasChange,
+        occurrence: Occurrence,
+    ) -> Result<Version> {
+        check_name("alias", alias)?;
+        self.change(occurrence, |fold| {
+            let to = fold.version(name, version).context(
+                ErrorKind::NotFound,
+                format!("version {version} of `{name}`: it is not registered"),
+            )?;
+            if to.model != judged.model {
+                let (model, other) = (judged.model, to.model);
+                return Err(Error::refused(format!(
+                    "decision {id}: it judges model {model}; version {version} of `{name}` is \
+                     {other}"
+                )));
+            }
+            let last = fold.history(name, alias).last();
+            if last.is_some_and(|last| last.to == to && last.evidence.contains(id)) {
+                return Ok(Step::Done(to));
+            }
+            let holder = fold.holder(name, alias);
+            if holder.map(|holder| holder.model) != judged.champion {
+                let shown = |model: Option<Digest>| {
+                    model.map_or_else(|| "nobody".to_owned(), |model| model.to_string())
+                };
+                let (beaten, holder) = (shown(judged.champion), shown(holder.map(|h| h.model)));
+                return Err(Error::conflict(format!(
+                    "alias `{alias}` of `{name}`: decision {id} compared with {beaten}, and \
+                     {holder} holds it now"
+                )));
+            }
+            if holder == Some(to) {
+                let message = format!("alias `{alias}` of `{name}`: version {version} holds it");
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+            let event = moved(name, alias, fold, to, change.clone());
+            Ok(Step::Append(event, to.model, vec![*id, judged.evaluation], to))
+        })
+        .await
+    }
+
+    /// Decides on the present state and appends on condition that it still is the present one;
+    /// decides anew if it is not.
+    async fn change<T>(
+        &self,
+        occurrence: Occurrence,
+        decide: impl Fn(&Fold) -> Result<Step<T>>,
+    ) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            let mut fold = self.current().await?;
+            let (event, subject, evidence, outcome) = match decide(&fold)? {
+                Step::Done(outcome) => return Ok(outcome),
+                Step::Append(event, subject, evidence, outcome) => {
+                    (event, subject, evidence, outcome)
+                }
+            };
+            let Occurrence { at, actor, operation } = occurrence.clone();
+            let entry = Entry { at, actor, operation, event, subject, evidence };
+            let expected = Some(fold.size());
+            match self.log.append(std::slice::from_ref(&entry), expected).await {
+                Ok(_) => {
+                    fold.apply(&entry)?;
+                    return Ok(outcome);
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => {
+                    tracing::debug!(attempt, "the log grew in between; deciding anew");
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The fold over the whole log as it is now; only what is new is read.
+    async fn current(&self) -> Result<tokio::sync::MutexGuard<'_, Fold>> {
+        let mut fold = self.fold.lock().await;
+        let size = self.log.size().await?;
+        if size < fold.size() {
+            let (known, size) = (fold.size(), size);
+            return Err(Error::corrupt(format!("log: it had {known} entries and has {size} now")));
+        }
+        if size > fold.size() {
+            for entry in self.log.read(fold.size()..size).await? {
+                fold.apply(&entry)?;
+            }
+        }
+        Ok(fold)
+    }
+}
+
+fn moved(name: &str, alias: &str, fold: &Fold, to: Version, change: AliasChange) -> Event {
+    let from = fold.holder(name, alias).map(|holder| holder.version);
+    Event::AliasMoved {
+        name: name.to_owned(),
+        alias: alias.to_owned(),
+        from,
+        to: to.version,
+        change,
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        let name = name.escape_debug();
+        return Err(Error::invalid(format!("{what} `{name}`: empty, too long or unprintable")));
+    }
+    Ok(())
+}

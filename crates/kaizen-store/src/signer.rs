@@ -1,0 +1,156 @@
+//! Ed25519 keys in files.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use kaizen_core::{Context, Error, ErrorKind, Result, Signer, async_trait};
+
+use crate::files::{self, blocking};
+use crate::note::{self, VerifierKey};
+
+const PREFIX: &str = "PRIVATE+KEY+";
+/// At most this many bytes in a key file.
+const MAX_BYTES: u64 = 4096;
+
+/// Signs with an Ed25519 key that a file holds, in the form that C2SP signed-note tools write:
+/// `PRIVATE+KEY+name+hash+base64`.
+///
+/// The key is wiped from memory when this is dropped, and `Debug` shows only the public key.
+///
+/// ```
+/// use kaizen_store::Ed25519Signer;
+///
+/// let signer = Ed25519Signer::from_seed("example.com/models", [7; 32])?;
+/// assert!(signer.verifier().to_string().starts_with("example.com/models+"));
+/// # Ok::<(), kaizen_core::Error>(())
+/// ```
+pub struct Ed25519Signer {
+    key: SigningKey,
+    verifier: VerifierKey,
+}
+
+impl Ed25519Signer {
+    /// Draws a new key from the operating system and writes it to `path`, readable by its owner
+    /// only.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::AlreadyExists`] if there is a file: a key is never overwritten.
+    pub async fn generate(name: &str, path: impl Into<PathBuf>) -> Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .context(ErrorKind::Unavailable, "randomness of the operating system")?;
+        let signer = Self::from_seed(name, seed)?;
+        let text = signer.private_text();
+        let path = path.into();
+        blocking(move || write_key(&path, &text)).await?;
+        Ok(signer)
+    }
+
+    /// Reads the key in `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if the file's group or others may do anything with it;
+    /// [`ErrorKind::Corrupt`] if it holds no key.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        blocking(move || {
+            let text = read_key(&path)?;
+            Self::parse(text.trim_end()).ok_or_else(|| {
+                Error::corrupt(format!("key file {}: not an Ed25519 key", path.display()))
+            })
+        })
+        .await
+    }
+
+    /// The key of this seed, for tests and for keys that are kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if the name is empty or has white space or a `+`.
+    pub fn from_seed(name: impl Into<String>, seed: [u8; 32]) -> Result<Self> {
+        let key = SigningKey::from_bytes(&seed);
+        let verifier = VerifierKey::new(name, key.verifying_key().to_bytes())?;
+        Ok(Self { key, verifier })
+    }
+
+    /// The key that verifies what this one signs, to be given to anybody.
+    pub fn verifier(&self) -> VerifierKey {
+        self.verifier.clone()
+    }
+
+    fn private_text(&self) -> String {
+        let name = self.verifier.name();
+        let hash = u32::from_be_bytes(note::key_hash(name, &self.verifier.public_key()));
+        format!("{PREFIX}{name}+{hash:08x}+{}\n", note::encode_key(self.key.as_bytes()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix(PREFIX)?.splitn(3, '+');
+        let (name, _, seed) = (parts.next()?, parts.next()?, parts.next()?);
+        let signer = Self::from_seed(name, note::decode_key(seed)?).ok()?;
+        // The hash is of the public key: if it fits, so does everything.
+        (signer.private_text().trim_end() == text).then_some(signer)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn seal_now(&self, text: &str) -> String {
+        note::seal(text, &self.verifier, &self.key.sign(text.as_bytes()).to_bytes())
+    }
+}
+
+impl fmt::Debug for Ed25519Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ed25519Signer").field(&self.verifier).finish()
+    }
+}
+
+#[async_trait]
+impl Signer for Ed25519Signer {
+    fn name(&self) -> &str {
+        self.verifier.name()
+    }
+
+    fn public_key(&self) -> [u8; 32] {
+        self.verifier.public_key()
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        Ok(self.key.sign(message).to_bytes())
+    }
+}
+
+fn write_key(path: &Path, text: &str) -> Result<()> {
+    let opened = File::options().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            let message = format!("key file {}: it exists already", path.display());
+            Error::new(ErrorKind::AlreadyExists, message)
+        }
+        _ => files::failed(path, error),
+    })?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| files::failed(path, error))
+}
+
+fn read_key(path: &Path) -> Result<String> {
+    let what = format!("key file {}", path.display());
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::not_found(what.clone()).with_source(error),
+        _ => files::failed(path, error),
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Error::refused(format!("{what}: mode {mode:03o} lets others at it, not 600")));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(Error::corrupt(format!("{what}: {} bytes", metadata.len())));
+    }
+    fs::read_to_string(path).context(ErrorKind::Corrupt, what)
+}
