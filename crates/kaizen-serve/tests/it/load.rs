@@ -1,17 +1,20 @@
 //! What may become a servable, and what must not.
 
-use kaizen_core::record::{FunctionRef, Model, Release};
+use std::sync::Arc;
+
+use kaizen_core::record::{FunctionRef, Image, Model, Release};
 use kaizen_core::{
     ArtifactStore, Bytes, DataType, Digest, ErrorKind, Field, Records, Result, Signature,
     async_trait,
 };
-use kaizen_package::save_model;
-use kaizen_serve::Servable;
+use kaizen_package::{ImageBuilder, save_model, unpack};
+use kaizen_serve::{Servable, serve_bundle};
 use kaizen_table::{Encoder, Formats, texts};
-use kaizen_testkit::MemoryStore;
+use kaizen_testkit::{ManualClock, MemoryStore};
 use ndarray::array;
 
 use crate::linear::{NAME, formats, parts, save, service, table};
+use crate::running::{Sink, now, request, score};
 
 #[tokio::test]
 async fn a_stored_release_scores_like_its_model() {
@@ -22,7 +25,7 @@ async fn a_stored_release_scores_like_its_model() {
     let rows = table(vec![Some(1.5)], vec![None], vec![Some(true)], vec![None]);
     assert!(texts(&rows, "carrier").is_ok());
     let scores = servable.scorer().score(&rows).unwrap();
-    assert_eq!(scores.to_vec(), [crate::running::score(0.5, 2.5)]);
+    assert_eq!(scores.to_vec(), [score(0.5, 2.5)]);
 }
 
 /// A store that gives one blob back with its last byte changed.
@@ -142,4 +145,34 @@ async fn an_input_must_not_shadow_a_column_of_the_log() {
 
 fn arrow_rows() -> kaizen_table::RecordBatch {
     table(vec![Some(1.0)], vec![None], vec![None], vec![None])
+}
+
+#[tokio::test]
+async fn the_model_of_an_unpacked_image_is_served() {
+    let store = MemoryStore::default();
+    let release = save(&store, 7, 0.5).await;
+    let program = std::env::current_exe().unwrap();
+    let image = ImageBuilder::new(program).release(release).build(&store).await.unwrap();
+    let image = store.get::<Image>(&image).await.unwrap().record;
+    let root = tempfile::tempdir().unwrap();
+    unpack(&store, &image.manifest, root.path().join("image")).await.unwrap();
+
+    let folder = root.path().join("image/model");
+    let serve = async || {
+        let clock = Arc::new(ManualClock::at(now()));
+        serve_bundle(&folder, "127.0.0.1:0", &formats(), Sink::open(), clock).await
+    };
+    let server = serve().await.unwrap();
+    let url = format!("http://{}/v2/models/late/versions/7/infer", server.local_addr());
+    let body = request(&[2.0]).to_string();
+    let response = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+    let answer: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(answer["outputs"][0]["data"][0], score(0.5, 2.0), "{answer}");
+    server.shutdown().await.unwrap();
+
+    let weights = folder.join("weights/model.linear");
+    std::fs::write(&weights, "9.5").unwrap();
+    let error = serve().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:#}");
+    assert!(format!("{error:#}").contains("model.linear"), "{error:#}");
 }
