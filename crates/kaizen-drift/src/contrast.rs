@@ -56,7 +56,7 @@ impl Contrasts {
             self.live.push(Contrast {
                 number: self.drawn,
                 from: blocks - Self::WINDOW,
-                process: EProcess::new(Side::High, Start::Now),
+                process: EProcess::new(Side::High, Start::Now, &Contrast::SHIFTS),
             });
         }
         best
@@ -64,11 +64,11 @@ impl Contrasts {
 }
 
 impl Contrast {
-    /// Differences smaller than this, in standard deviations of blocks, are taken for noise: the
-    /// mean of three blocks has a standard error of 0.58.
-    const NOISE: f64 = 0.7;
-    /// Differences count up to this many standard deviations.
+    /// Differences count up to this many standard deviations of blocks, so that no single
+    /// coordinate rules.
     const MOST: f64 = 4.0;
+    /// The shifts along the direction that are bet on.
+    const SHIFTS: [f64; 2] = [1.0, 2.0];
 
     /// How far each block outside the window lies in the window's direction; the newest last.
     fn scores(&self, bag: &[Coordinate]) -> Vec<f64> {
@@ -87,12 +87,9 @@ impl Contrast {
             let standard = |value: f64| (value - mean) / deviation;
             let inside = &values[window.clone()];
             let difference = standard(inside.iter().sum::<f64>() / inside.len() as f64);
-            let pull = (difference.abs() - Self::NOISE).clamp(0.0, Self::MOST);
-            if pull > 0.0 {
-                let direction = weight * pull * difference.signum();
-                for (score, value) in scores.iter_mut().zip(rest()) {
-                    *score += direction * standard(*value).clamp(-Self::MOST, Self::MOST);
-                }
+            let direction = weight * difference.clamp(-Self::MOST, Self::MOST);
+            for (score, value) in scores.iter_mut().zip(rest()) {
+                *score += direction * standard(*value).clamp(-Self::MOST, Self::MOST);
             }
         }
         scores

@@ -12,6 +12,9 @@ use crate::profiling::counts;
 use crate::reading::Reading;
 use crate::score::{Scores, pool};
 
+/// The shifts that are bet on, in standard deviations of blocks: small, middling and large.
+pub(crate) const SHIFTS: [f64; 3] = [0.5, 1.0, 2.0];
+
 /// How a monitor decides.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -187,14 +190,14 @@ impl Monitor {
 impl Feature {
     fn new(profile: &FeatureProfile) -> Result<Self> {
         let level = match profile.bins {
-            Bins::Numbers { .. } => Some(EProcess::new(Side::Both, Start::Spread)),
+            Bins::Numbers { .. } => Some(EProcess::new(Side::Both, Start::Spread, &SHIFTS)),
             Bins::Categories { .. } => None,
         };
         Ok(Self {
             name: profile.name.clone(),
             bins: profile.bins.clone(),
             counts: profile.counts.clone(),
-            distance: EProcess::new(Side::High, Start::Spread),
+            distance: EProcess::new(Side::High, Start::Spread, &SHIFTS),
             level,
         })
     }

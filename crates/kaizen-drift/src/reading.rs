@@ -20,7 +20,8 @@ pub struct Reading {
     /// The probability of any alarm, ever, if nothing drifts.
     pub alpha: f64,
     /// Each feature's own evidence, strongest first. One feature alone reaches `1 / alpha` with
-    /// probability `alpha`; that is not yet an alarm, which accounts for their number.
+    /// probability `alpha`; that is not yet an alarm, which accounts for their number. An alarm
+    /// while none is strong comes from a contrast: many features moved a little, together.
     pub features: Vec<FeatureDrift>,
 }
 

@@ -4,7 +4,7 @@ use kaizen_core::{Error, ErrorKind, Result};
 use kaizen_stats::conformal::{EProcess, Side, Start, p_value, uniform};
 use serde::{Deserialize, Serialize};
 
-use crate::monitor::{Monitor, Settings};
+use crate::monitor::{Monitor, SHIFTS, Settings};
 use crate::reading::Reading;
 
 /// Watches one number per block of time that should not fall, such as money per row.
@@ -53,7 +53,7 @@ impl ValueMonitor {
             reference: reference.len(),
             values: reference.to_vec(),
             last: None,
-            process: EProcess::new(Side::Low, Start::Spread),
+            process: EProcess::new(Side::Low, Start::Spread, &SHIFTS),
         })
     }
 

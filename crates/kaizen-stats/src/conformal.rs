@@ -65,35 +65,50 @@ pub enum Start {
 /// The capital won by betting against "the p-values are independent and uniform".
 ///
 /// The bets are the likelihood ratios of a shift of the normal score `z` of the p-value by `δ`
-/// standard deviations, `exp(δ z - δ²/2)`, in equal parts for `δ` = ½, 1 and 2.
+/// standard deviations, `exp(δ z - δ²/2)`, in equal parts for each `δ` given.
 ///
 /// ```
 /// use kaizen_stats::conformal::{EProcess, Side, Start};
 ///
-/// let mut process = EProcess::new(Side::High, Start::Now);
+/// let mut process = EProcess::new(Side::High, Start::Now, &[1.0, 2.0]);
 /// let evidence = [0.03, 0.01, 0.05, 0.02].map(|p| process.observe(p));
 /// assert!(evidence[0] > 1.0 && evidence[3] > 20.0);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EProcess {
-    side: Side,
     start: Start,
     looks: u64,
-    /// The capital in each bet: the sum over the starts so far.
-    capital: Vec<f64>,
+    bets: Vec<Bet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Bet {
+    /// Above zero for scores that grow.
+    shift: f64,
+    /// The sum over the starts so far.
+    capital: f64,
 }
 
 impl EProcess {
-    const SHIFTS: [f64; 3] = [0.5, 1.0, 2.0];
     const SPREAD: f64 = 7.0;
     /// Where capital stops to grow, far beyond any alarm, so that it stays a number.
     const MOST: f64 = 1e100;
 
     /// A process that has seen nothing; its evidence is 1.
-    pub fn new(side: Side, start: Start) -> Self {
-        let bets = Self::SHIFTS.len() * if side == Side::Both { 2 } else { 1 };
-        let first = if start == Start::Now { 1.0 } else { 0.0 };
-        Self { side, start, looks: 0, capital: vec![first; bets] }
+    ///
+    /// It bets on shifts by each of `shifts`, in standard deviations of normal scores. Without any
+    /// it bets on nothing.
+    pub fn new(side: Side, start: Start, shifts: &[f64]) -> Self {
+        let signs: &[f64] = match side {
+            Side::High => &[1.0],
+            Side::Low => &[-1.0],
+            Side::Both => &[1.0, -1.0],
+        };
+        let capital = if start == Start::Now { 1.0 } else { 0.0 };
+        let shifts = if shifts.is_empty() { &[0.0] } else { shifts };
+        let signed = signs.iter().flat_map(|sign| shifts.iter().map(move |shift| sign * shift));
+        let bets = signed.map(|shift| Bet { shift, capital }).collect();
+        Self { start, looks: 0, bets }
     }
 
     /// Takes the next p-value and gives the [evidence](Self::evidence).
@@ -104,14 +119,8 @@ impl EProcess {
         };
         self.looks += 1;
         let z = -Normal::standard().inverse_cdf(p.clamp(1e-12, 1.0 - 1e-12));
-        let signs: &[f64] = match self.side {
-            Side::High => &[1.0],
-            Side::Low => &[-1.0],
-            Side::Both => &[1.0, -1.0],
-        };
-        let shifts = signs.iter().flat_map(|sign| Self::SHIFTS.map(|shift| sign * shift));
-        for (capital, shift) in self.capital.iter_mut().zip(shifts) {
-            let ratio = (shift * z - shift * shift / 2.0).exp();
+        for Bet { shift, capital } in &mut self.bets {
+            let ratio = (*shift * z - *shift * *shift / 2.0).exp();
             *capital = ((*capital + joins) * ratio).min(Self::MOST);
         }
         self.evidence()
@@ -121,7 +130,7 @@ impl EProcess {
     /// that it ever reaches `1/α` is at most `α` under the null.
     pub fn evidence(&self) -> f64 {
         let waiting = if self.start == Start::Now { 0.0 } else { self.waiting() };
-        self.capital.iter().sum::<f64>() / self.capital.len() as f64 + waiting
+        self.bets.iter().map(|bet| bet.capital).sum::<f64>() / self.bets.len() as f64 + waiting
     }
 
     /// The share of the capital that waits for later starts.
@@ -133,6 +142,8 @@ impl EProcess {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHIFTS: [f64; 3] = [0.5, 1.0, 2.0];
 
     /// p-values of a stream of scores, each within the bag so far.
     fn p_values(scores: &[f64], reference: usize, seed: u64) -> Vec<f64> {
@@ -170,7 +181,7 @@ mod tests {
         {
             let (runs, alpha) = (4_000, 0.05);
             let alarms = (0..runs).filter(|run| {
-                let mut process = EProcess::new(side, start);
+                let mut process = EProcess::new(side, start, &SHIFTS);
                 (0..150).any(|step| process.observe(uniform(*run, 7, step)) >= 1.0 / alpha)
             });
             let share = alarms.count() as f64 / runs as f64;
@@ -186,7 +197,7 @@ mod tests {
             let found = (0..200).filter(|seed| {
                 let mut scores = normal(*seed, 50 + 100);
                 scores[from..].iter_mut().for_each(|score| *score -= 2.0);
-                let mut process = EProcess::new(Side::Low, Start::Spread);
+                let mut process = EProcess::new(Side::Low, Start::Spread, &SHIFTS);
                 let evidence: Vec<_> =
                     p_values(&scores, 50, *seed).iter().map(|p| process.observe(*p)).collect();
                 evidence[from - 50..from - 50 + within].iter().any(|e| *e >= 20.0)
@@ -199,7 +210,7 @@ mod tests {
     #[test]
     fn evidence_stays_a_number() {
         for start in [Start::Now, Start::Spread] {
-            let mut process = EProcess::new(Side::Both, start);
+            let mut process = EProcess::new(Side::Both, start, &SHIFTS);
             for p in [0.0, 1.0, 0.0, 0.5, f64::MIN_POSITIVE].repeat(2_000) {
                 let evidence = process.observe(p);
                 assert!(evidence.is_finite() && evidence >= 0.0, "{evidence}");
