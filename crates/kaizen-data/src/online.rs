@@ -32,13 +32,15 @@ const INLINE_BYTES: usize = 1 << 20;
 /// bits.
 ///
 /// Of each entity, [`materialize`](Self::materialize) keeps the rows that a question at that
-/// instant or later can still need: the latest for column features, those of the longest window for
+/// instant (or [so much earlier](Self::keep_seconds)) or later can still need: the latest for column features, those of the longest window for
 /// window features. What may be seen of them is decided at reading, at each request's own instant.
 ///
 /// A view has one writer at a time; within one `Online`, calls wait for each other.
 #[derive(Debug)]
 pub struct Online {
     store: Arc<dyn OnlineStore>,
+    rows_per_write: usize,
+    keep_seconds: u32,
     writing: Mutex<()>,
     /// The types of keys by space. They never change within one.
     key_types: RwLock<BTreeMap<String, KeyTypes>>,
@@ -47,7 +49,24 @@ pub struct Online {
 impl Online {
     /// Features in this store.
     pub fn new(store: Arc<dyn OnlineStore>) -> Self {
-        Self { store, writing: Mutex::default(), key_types: RwLock::default() }
+        let rows_per_write = 100_000;
+        let (writing, key_types) = (Mutex::default(), RwLock::default());
+        Self { store, rows_per_write, keep_seconds: 0, writing, key_types }
+    }
+
+    /// Keeps what questions need that lie up to this long before the last materialisation, such as
+    /// those that were under way meanwhile; 0 unless set.
+    #[must_use]
+    pub fn keep_seconds(mut self, seconds: u32) -> Self {
+        self.keep_seconds = seconds;
+        self
+    }
+
+    /// Writes about this many rows of a source at once, at least one; 100,000 unless set.
+    #[must_use]
+    pub fn rows_per_write(mut self, rows: usize) -> Self {
+        self.rows_per_write = rows.max(1);
+        self
     }
 
     /// Brings a view forward: writes the rows of its source that became known after the last call
@@ -78,10 +97,11 @@ impl Online {
             return Ok(0);
         }
         let rows = whole(source.read(&view.source_columns()).await?).within(place())?;
-        let definition = view.clone();
+        let (definition, size) = (view.clone(), self.rows_per_write);
+        let keep = i64::from(self.keep_seconds) * 1_000_000_000;
         let plan = compute(move || {
-            let plan = Plan::new(&definition, rows, done.as_ref(), until)?;
-            let chunks = plan.chunks()?;
+            let plan = Plan::new(&definition, rows, done.as_ref(), until, keep)?;
+            let chunks = plan.chunks(size)?;
             Ok((Arc::new(plan), chunks))
         });
         let (plan, chunks) = plan.await.within(place())?;
@@ -111,8 +131,8 @@ impl Online {
     ///
     /// An entity that is not there has missing features and counts of 0. A view that was never
     /// materialised with this definition is [`ErrorKind::NotFound`]; an instant before the one
-    /// until which it is materialised is [`ErrorKind::Invalid`], because rows that it would need
-    /// may be gone.
+    /// until which it is materialised, less [what is kept](Self::keep_seconds), is
+    /// [`ErrorKind::Invalid`], because rows that it would need may be gone.
     pub async fn features(
         &self,
         service: &FeatureService,
@@ -150,11 +170,12 @@ impl Online {
         let progress = tails.pop().flatten().context(ErrorKind::NotFound, never())?;
         let progress = space::Progress::parse(&progress)?;
         let probes = probes(entity, request, time)?;
-        if let Some(row) = probes.iter().position(|probe| probe.at < progress.until) {
-            let (at, until) = (Timestamp::from_nanos(probes[row].at), progress.instant());
+        if let Some(row) = probes.iter().position(|probe| probe.at < progress.from) {
+            let at = Timestamp::from_nanos(probes[row].at);
+            let from = Timestamp::from_nanos(progress.from);
             return Err(Error::invalid(format!(
-                "row {row} asks as of {at}, but rows before {until} may be gone online; ask the \
-                 feature store"
+                "row {row} asks as of {at}, but what was needed before {from} may be gone online; \
+                 ask the feature store"
             )));
         }
         let bytes: usize = tails.iter().flatten().map(Bytes::len).sum();

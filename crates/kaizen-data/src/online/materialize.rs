@@ -12,10 +12,6 @@ use super::tail::Rows;
 use crate::keys::{Entities, KeyTypes};
 use crate::point_in_time::{Layout, Moment, moments, nanos};
 
-/// At most about this many rows of the source go into one write; rows that became known at the
-/// same instant stay together.
-const CHUNK_ROWS: usize = 100_000;
-
 /// What has to be written to bring a view forward.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -29,6 +25,10 @@ pub(crate) struct Plan {
     /// How many rows were in before.
     before: u64,
     until: i64,
+    /// How long before the last materialisation a question may lie, in nanoseconds.
+    keep: i64,
+    /// No question before this instant can be answered already.
+    floor: i64,
 }
 
 /// One write: rows that become known up to an instant.
@@ -49,12 +49,14 @@ impl Chunk {
 }
 
 impl Plan {
-    /// Finds the rows of the source that became known after `done` and until `until`.
+    /// Finds the rows of the source that became known after `done` and until `until`; questions up
+    /// to `keep` nanoseconds earlier shall still be answered.
     pub(crate) fn new(
         view: &FeatureView,
         source: RecordBatch,
         done: Option<&Progress>,
         until: i64,
+        keep: i64,
     ) -> Result<Self> {
         let key_types = KeyTypes::of(&source, view.keys())?;
         if done.is_some_and(|done| done.key_types != key_types.names()) {
@@ -81,7 +83,8 @@ impl Plan {
         }
         pending.sort_by_key(|row| known_at(*row));
         let (view, layout) = (view.clone(), Layout::of(view));
-        Ok(Self { view, layout, key_types, source, moments, pending, before, until })
+        let floor = done.map_or(i64::MIN, |done| done.from);
+        Ok(Self { view, layout, key_types, source, moments, pending, before, until, keep, floor })
     }
 
     /// How many rows are to be written.
@@ -89,14 +92,15 @@ impl Plan {
         self.pending.len()
     }
 
-    /// The writes, in order. There is at least one, which says how far the view goes.
-    pub(crate) fn chunks(&self) -> Result<Vec<Chunk>> {
+    /// The writes, in order, each of `size` rows or a few more: rows that became known at the same
+    /// instant stay together. There is at least one, which says how far the view goes.
+    pub(crate) fn chunks(&self, size: usize) -> Result<Vec<Chunk>> {
         let known_at = |row: &u32| self.moments[*row as usize].map(|moment| moment.known_at);
         let mut chunks = Vec::new();
         let mut rest = self.pending.as_slice();
         let mut done = self.before;
         loop {
-            let mut count = rest.len().min(CHUNK_ROWS);
+            let mut count = rest.len().min(size);
             let last = count.checked_sub(1).and_then(|last| known_at(&rest[last]));
             count += rest[count..].iter().take_while(|row| known_at(row) == last).count();
             let (rows, tail) = rest.split_at(count);
@@ -114,7 +118,7 @@ impl Plan {
     }
 
     fn chunk(&self, rows: &[u32], until: i64, done: u64) -> Result<Chunk> {
-        // In the source's order, as the rows of each entity are kept.
+        // In the source's order, which decides between equals.
         let mut rows = rows.to_vec();
         rows.sort_unstable();
         let encoded = self.key_types.encode(&self.taken(&rows)?)?;
@@ -131,7 +135,8 @@ impl Plan {
                 entity.push(number);
             }
         }
-        let after = Progress { until, rows: done, key_types: self.key_types.names() };
+        let from = until.saturating_sub(self.keep).max(self.floor);
+        let after = Progress { until, from, rows: done, key_types: self.key_types.names() };
         Ok(Chunk { rows: kept, keys, entity, after })
     }
 
@@ -147,7 +152,6 @@ impl Plan {
         let moments: Vec<Moment> = moments.collect();
         rows.append(Rows {
             entity: chunk.entity.clone(),
-            sequence: chunk.rows.iter().map(|row| u64::from(*row)).collect(),
             event: moments.iter().map(|moment| moment.event).collect(),
             known: moments.iter().map(|moment| moment.known).collect(),
             values: self.layout.values(&self.taken(&chunk.rows)?)?,
@@ -157,9 +161,8 @@ impl Plan {
             of_entity[*entity as usize].push(row as u32);
         }
         let mut entries = Vec::with_capacity(chunk.keys.len() + 1);
-        for (key, mut own) in chunk.keys.iter().zip(of_entity) {
-            own.sort_by_key(|row| rows.sequence[*row as usize]);
-            let kept = needed(&self.view, &rows, &own, chunk.after.until);
+        for (key, own) in chunk.keys.iter().zip(of_entity) {
+            let kept = needed(&self.view, &rows, &own, chunk.after.from);
             entries.push(space.entry(key.clone(), rows.encode(&kept)?));
         }
         entries.push(space.entry(Space::progress_key(), chunk.after.to_bytes()?));
@@ -176,11 +179,11 @@ impl Plan {
     }
 }
 
-/// Which of an entity's rows a question at `until` or later can still need. All are known by then.
+/// Which of an entity's rows a question at `from` or later can still need.
 ///
-/// A column feature needs the latest row, unless it is too old already; a window the rows that are
-/// young enough for it. `own` is in the source's order, and so is what is kept.
-fn needed(view: &FeatureView, rows: &Rows, own: &[u32], until: i64) -> Vec<u32> {
+/// A column feature needs every row that became known later, and the latest of those known before,
+/// unless that is too old already; a window the rows that are young enough for it.
+fn needed(view: &FeatureView, rows: &Rows, own: &[u32], from: i64) -> Vec<u32> {
     let mut window = 0;
     let mut takes_latest = false;
     for feature in view.features() {
@@ -189,14 +192,19 @@ fn needed(view: &FeatureView, rows: &Rows, own: &[u32], until: i64) -> Vec<u32> 
             Value::Window { seconds, .. } => window = window.max(nanos(*seconds)),
         }
     }
-    let age = |row: u32| until.abs_diff(rows.event[row as usize]);
+    let event = |row: u32| rows.event[row as usize];
+    let age = |row: u32| u64::try_from(from.saturating_sub(event(row))).unwrap_or(0);
+    let known_later = |row: u32| {
+        let known = rows.known[row as usize];
+        Moment::new(view.known(), event(row), known).known_at > from
+    };
     let ttl = view.ttl_seconds().map(nanos);
     // The last of equals, as offline.
-    let latest = own.iter().copied().max_by_key(|row| {
-        let row = *row as usize;
-        (rows.event[row], rows.known[row], rows.sequence[row])
-    });
+    let before = own.iter().copied().filter(|row| !known_later(*row));
+    let latest = before.max_by_key(|row| (event(*row), rows.known[*row as usize], *row));
     let latest = latest.filter(|row| takes_latest && ttl.is_none_or(|ttl| age(*row) <= ttl));
-    let kept = |row: &u32| age(*row) < window || Some(*row) == latest;
+    let kept = |row: &u32| {
+        age(*row) < window || Some(*row) == latest || (takes_latest && known_later(*row))
+    };
     own.iter().copied().filter(kept).collect()
 }

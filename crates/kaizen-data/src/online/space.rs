@@ -53,6 +53,9 @@ pub(crate) struct Progress {
     /// Every row that was known at this instant, in nanoseconds UTC, is in.
     #[serde(with = "serde_int")]
     pub(crate) until: i64,
+    /// No row that a question at this instant or later needs has been dropped.
+    #[serde(with = "serde_int")]
+    pub(crate) from: i64,
     /// How many rows of the source those were.
     #[serde(with = "serde_int")]
     pub(crate) rows: u64,

@@ -1,7 +1,7 @@
 //! What is kept of an entity online: the tail of its rows, as bytes.
 //!
-//! Layout, little-endian: version `1`; `u32` rows; `u64` sequence of each row; `i64` event time of
-//! each; known-at times as a column; then each slot as a column. A column is a bitmap of which
+//! Layout, little-endian: version `1`; `u32` rows; `i64` event time of each; known-at times as a
+//! column; then each slot as a column. A column is a bitmap of which
 //! values are there, and the values: `i64`s, `f64`s, a bitmap of booleans, or for text the `u32`
 //! ends and the UTF-8 bytes. Bitmaps have the lowest bit first and are padded to bytes.
 
@@ -17,13 +17,14 @@ use crate::point_in_time::Layout;
 
 const VERSION: u8 = 1;
 
-/// Rows of several entities, each row of one entity in the source's order.
+/// Rows of several entities, those of one entity in the order in which they were written.
+///
+/// Of rows that became known at the same instant, and only between these can the source's order
+/// decide which is the latest, that is the source's order: they are written together.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// The number of each row's entity.
     pub(crate) entity: Vec<u32>,
-    /// Each row's place in the source.
-    pub(crate) sequence: Vec<u64>,
     /// Each row's event time, in nanoseconds UTC.
     pub(crate) event: Vec<i64>,
     /// What each row's known-at column says.
@@ -35,13 +36,8 @@ pub(crate) struct Rows {
 impl Rows {
     /// Reads the tails of entities 0, 1, …; `None` is one without rows.
     pub(crate) fn decode(layout: &Layout, tails: &[Option<Bytes>]) -> Result<Self> {
-        let mut rows = Self {
-            entity: Vec::new(),
-            sequence: Vec::new(),
-            event: Vec::new(),
-            known: Vec::new(),
-            values: Vec::new(),
-        };
+        let mut rows =
+            Self { entity: Vec::new(), event: Vec::new(), known: Vec::new(), values: Vec::new() };
         let mut columns: Vec<Column> = layout.types().map(Column::of).collect::<Result<_>>()?;
         for (entity, tail) in tails.iter().enumerate() {
             let Some(tail) = tail else { continue };
@@ -52,7 +48,6 @@ impl Rows {
             }
             let count = reader.number()? as usize;
             rows.entity.resize(rows.entity.len() + count, entity as u32);
-            rows.sequence.extend(reader.words(count)?.map(u64::from_le_bytes));
             rows.event.extend(reader.words(count)?.map(i64::from_le_bytes));
             let valid = reader.bits(count)?;
             let known = reader.words(count)?.map(i64::from_le_bytes);
@@ -68,10 +63,9 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Puts other rows, of later places in time, after these.
+    /// Puts other rows after these.
     pub(crate) fn append(&mut self, other: Self) -> Result<()> {
         self.entity.extend(other.entity);
-        self.sequence.extend(other.sequence);
         self.event.extend(other.event);
         self.known.extend(other.known);
         for (values, more) in self.values.iter_mut().zip(&other.values) {
@@ -87,7 +81,6 @@ impl Rows {
         let places = || rows.iter().map(|row| *row as usize);
         let count = u32::try_from(rows.len()).context(ErrorKind::Limit, "online rows")?;
         out.extend(count.to_le_bytes());
-        places().for_each(|row| out.extend(self.sequence[row].to_le_bytes()));
         places().for_each(|row| out.extend(self.event[row].to_le_bytes()));
         push_bits(&mut out, places().map(|row| self.known[row].is_some()));
         places().for_each(|row| out.extend(self.known[row].unwrap_or(0).to_le_bytes()));
@@ -249,7 +242,6 @@ mod tests {
     fn rows() -> Rows {
         Rows {
             entity: vec![0, 0, 0],
-            sequence: vec![4, 5, u64::MAX],
             event: vec![i64::MIN, 0, i64::MAX],
             known: vec![None, Some(-1), Some(i64::MIN)],
             values: vec![
@@ -268,7 +260,6 @@ mod tests {
         let tails = [None, Some(bytes.clone()), Some(rows.encode(&[1]).unwrap())];
         let found = Rows::decode(&layout(), &tails).unwrap();
         assert_eq!(found.entity, [1, 1, 1, 2]);
-        assert_eq!(found.sequence, [4, 5, u64::MAX, 5]);
         assert_eq!(found.event, [i64::MIN, 0, i64::MAX, 0]);
         assert_eq!(found.known, [None, Some(-1), Some(i64::MIN), Some(-1)]);
         for (found, written) in found.values.iter().zip(&rows.values) {
@@ -293,7 +284,6 @@ mod tests {
         let minus_one = [255; 8];
         let expected = [
             &[1, 1, 0, 0, 0][..],
-            &5_u64.to_le_bytes(),
             &[0; 8],
             &[1],
             &minus_one,

@@ -1,0 +1,11 @@
+//! Tests of the feature store against its rule, its oracle and its ports' suites.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod cases;
+mod flights;
+mod leakage;
+mod online;
+mod point_in_time;
+mod prediction_log;
+mod sources;
+mod training;
