@@ -106,11 +106,11 @@ impl FeatureStore {
             }
             // One read for all views of the source, so that they see the same rows.
             let mut columns: Vec<&str> = Vec::new();
-            for view in service.views().iter().filter(|view| view.source() == name) {
-                let more = view.source_columns();
-                columns.extend(
-                    more.into_iter().filter(|name| !columns.contains(name)).collect::<Vec<_>>(),
-                );
+            let views = service.views().iter().filter(|view| view.source() == name);
+            for column in views.flat_map(FeatureView::source_columns) {
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
             }
             scans.insert(name, self.read(name, &columns).await?);
         }
@@ -256,6 +256,9 @@ fn assemble(
     cutoff: Timestamp,
 ) -> Result<TrainingData> {
     let at = instants(rows, &time)?;
+    if at.null_count() > 0 {
+        return Err(Error::invalid(format!("column `{time}`: a row has no instant")));
+    }
     let end = cutoff.nanos()?;
     let mask: Vec<bool> =
         (0..rows.num_rows()).map(|row| known.is_valid(row) && at.value(row) <= end).collect();

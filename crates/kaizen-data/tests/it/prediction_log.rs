@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
-use kaizen_core::{ErrorKind, Timestamp};
-use kaizen_data::PredictionLog;
+use kaizen_core::record::Predictions;
+use kaizen_core::{Digest, ErrorKind, Records as _, Timestamp};
+use kaizen_data::{PredictionLog, save_predictions};
 use kaizen_table::{PredictionSink, PredictionSource, numbers, prediction, texts, with_column};
+use kaizen_testkit::MemoryStore;
 
 use crate::cases::instants;
 
@@ -121,4 +123,23 @@ async fn ten_thousand_small_writes_are_one_file() {
     log.flush().await.unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(ids(&log, 100, 200).await.len(), 100);
+}
+
+#[tokio::test]
+async fn predictions_become_a_record() {
+    let store = MemoryStore::default();
+    let models = [Digest::of("new"), Digest::of("old")].map(|digest| digest.to_string());
+    let models: ArrayRef = Arc::new(StringArray::from(models.to_vec()));
+    let rows = with_column(&rows(&["a", "b"], 1), prediction::MODEL, models).unwrap();
+    let id = save_predictions(&store, &rows, at(0), at(9)).await.unwrap();
+    let stored = store.get::<Predictions>(&id).await.unwrap();
+    assert_eq!(stored.record.rows, 2);
+    let mut expected = [Digest::of("new"), Digest::of("old")];
+    expected.sort_unstable();
+    assert_eq!(stored.record.models, expected);
+    stored.payload(&store, Predictions::ROWS).await.unwrap();
+    let odd: ArrayRef = Arc::new(StringArray::from(vec!["champion", "champion"]));
+    let odd = with_column(&rows, prediction::MODEL, odd).unwrap();
+    let error = save_predictions(&store, &odd, at(0), at(9)).await.unwrap_err();
+    assert!(error.to_string().contains("champion"), "{error}");
 }

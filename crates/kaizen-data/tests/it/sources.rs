@@ -6,11 +6,13 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, Float64Array, Int16Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use kaizen_core::{Digest, Error, ErrorKind};
-use kaizen_data::{MemorySource, ParquetSource};
-use kaizen_table::Source;
+use kaizen_core::{DataType, Digest, Error, ErrorKind};
+use kaizen_data::{FeatureStore, MemorySource, ParquetSource};
+use kaizen_table::{FeatureService, FeatureView, Source, numbers};
 use kaizen_testkit::source::suite;
 use parquet::arrow::ArrowWriter;
+
+use crate::cases::instants;
 
 fn table() -> RecordBatch {
     let columns: [(&str, ArrayRef); 4] = [
@@ -65,6 +67,33 @@ async fn the_digest_is_that_of_the_bytes_that_were_read() {
     let gone = source.read(&["delay"]).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound);
     assert!(gone.to_string().contains("source `t`") && gone.to_string().contains("t.parquet"));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_joined_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    let write = |values: Vec<f64>| {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("k", Arc::new(StringArray::from(vec!["a"; values.len()]))),
+            ("event_time", instants(vec![Some(0); values.len()])),
+            ("x", Arc::new(Float64Array::from(values))),
+        ];
+        parquet(&path, &RecordBatch::try_from_iter(columns).unwrap());
+    };
+    let view = FeatureView::builder("v").source("t").key("k").column("x", DataType::Float64);
+    let service = FeatureService::new("s", 1, vec![], vec![view.build().unwrap()]).unwrap();
+    let keys: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+    let asked = RecordBatch::try_from_iter([("k", keys), ("at", instants(vec![Some(9)]))]).unwrap();
+    write(vec![1.0]);
+    let store = FeatureStore::new(vec![Arc::new(ParquetSource::open("t", &path).await.unwrap())]);
+    for _ in 0..2 {
+        let found = store.features(&service, &asked, "at").await.unwrap();
+        assert_eq!(numbers(&found, "x").unwrap().value(0), 1.0);
+    }
+    write(vec![1.0, 2.0]);
+    let found = store.features(&service, &asked, "at").await.unwrap();
+    assert_eq!(numbers(&found, "x").unwrap().value(0), 2.0);
 }
 
 async fn refusal(path: &Path) -> Error {

@@ -203,6 +203,10 @@ async fn wrong_tables_are_named() {
     let needs = FeatureService::new("s", 1, vec![field], vec![]).unwrap();
     let error = store.features(&needs, &spine(), "at").await.unwrap_err();
     assert!(error.to_string().contains("service `s`: column `distance` is missing"), "{error}");
+    let timeless = with_column(&spine(), "at", instants(vec![None; ROWS])).unwrap();
+    let nothing = FeatureService::new("s", 1, vec![Field::new("id", DataType::Int64)], vec![]);
+    let made = store.training_set(&nothing.unwrap(), &view, &timeless, "at", cutoff).await;
+    assert!(made.unwrap_err().to_string().contains("column `at`: a row has no instant"));
     let lost = FeatureStore::new(vec![]);
     let error = lost.features(&service, &spine(), "at").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
