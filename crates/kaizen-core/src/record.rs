@@ -56,7 +56,9 @@ pub use training_set::TrainingSet;
 ///     const KIND: &'static str = "survey";
 /// }
 /// ```
-pub trait Record: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Record:
+    Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// The kind's name in its media type: lower case, digits and hyphens.
     const KIND: &'static str;
 

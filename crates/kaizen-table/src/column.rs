@@ -117,7 +117,8 @@ impl<T> WithColumns<T> for Option<T> {
     fn with_columns(self, batch: &RecordBatch, name: &str) -> Result<T> {
         self.ok_or_else(|| {
             let schema = batch.schema();
-            let names: Vec<_> = schema.fields().iter().take(40).map(|f| f.name().as_str()).collect();
+            let names: Vec<_> =
+                schema.fields().iter().take(40).map(|f| f.name().as_str()).collect();
             Error::invalid(format!("column `{name}` is missing; there are {}", names.join(", ")))
         })
     }

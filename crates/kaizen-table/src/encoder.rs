@@ -127,8 +127,7 @@ mod tests {
             let texts: ArrayRef = Arc::new(StringArray::from(texts));
             RecordBatch::try_from_iter([("t", texts), ("b", Arc::new(flags) as ArrayRef)]).unwrap()
         };
-        let fields =
-            vec![Field::new("t", DataType::Utf8), Field::new("b", DataType::Bool)];
+        let fields = vec![Field::new("t", DataType::Utf8), Field::new("b", DataType::Bool)];
         let signature = Signature::new(fields, vec![]).unwrap();
         let train = rows(vec![Some("a"), Some("a"), Some("b"), None]);
         let encoder = Encoder::fit(&signature, &train, array![1., 1., 0., 0.].view()).unwrap();

@@ -1,0 +1,77 @@
+//! The policy of a cycle: plain data, fixed before the first tick, recorded in the log.
+
+use kaizen_core::{Digest, Error, Result, TimeBlocks, serde_int};
+use kaizen_eval::{CostMatrix, Gate, Settings};
+use kaizen_stats::Bootstrap;
+use serde::{Deserialize, Serialize};
+
+/// When to retrain, what a challenger must show, and what errors cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The name under which the models are registered and served.
+    pub model: String,
+    /// The unit of independence; the cycle looks once for each.
+    pub unit: TimeBlocks,
+    /// What retrains without being asked.
+    pub triggers: Triggers,
+    /// After a decision, the triggers rest for this many units.
+    pub rest_units: u32,
+    /// The newest units are held out from training, and evaluated on.
+    pub holdout_units: u32,
+    /// A unit's value is reckoned this many seconds after its end, when its labels are known.
+    pub maturity_seconds: u32,
+    /// Of each champion's term: the probability of any false alarm, shared evenly between the
+    /// monitor of drift and that of value.
+    pub alpha: f64,
+    /// What each kind of answer is worth, in money.
+    pub costs: CostMatrix,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+    /// What a challenger must show.
+    pub gates: Vec<Gate>,
+    /// The seed of everything that is drawn.
+    #[serde(with = "serde_int")]
+    pub seed: u64,
+}
+
+/// What retrains without being asked. With neither, only [`Cycle::retrain`](super::Cycle::retrain)
+/// does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Triggers {
+    /// An alarm of the monitor of drift.
+    pub drift: bool,
+    /// An alarm of the monitor of value.
+    pub value: bool,
+}
+
+impl Policy {
+    /// Checks the policy, naming the field at fault.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: &str| Err(Error::invalid(format!("policy `{}`: {what}", self.model)));
+        if self.model.is_empty() {
+            return bad("`model` is empty");
+        }
+        if self.holdout_units < 2 {
+            return bad("`holdout_units` is below 2: no interval without two units");
+        }
+        if !(self.alpha > 0.0 && self.alpha < 1.0) {
+            return bad("`alpha` is not between 0 and 1");
+        }
+        if self.gates.is_empty() {
+            return bad("`gates` is empty: nothing would ever be approved");
+        }
+        Ok(())
+    }
+
+    /// The digest of the policy, by which the log names it.
+    pub fn digest(&self) -> Result<Digest> {
+        Digest::of_json(self)
+    }
+
+    /// How evaluations are made under this policy.
+    pub fn evaluation(&self) -> Settings {
+        Settings { unit: self.unit, bootstrap: self.bootstrap, costs: self.costs }
+    }
+}

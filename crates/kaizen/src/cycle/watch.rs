@@ -1,0 +1,240 @@
+//! The monitors of one champion's term: have its inputs moved, has its value fallen?
+
+use std::sync::Arc;
+
+use kaizen_core::record::{DriftReport, Evaluation, Model, Occurrence, Profile, Trigger};
+use kaizen_core::{
+    Actor, ArtifactStore, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Record,
+    Records as _, Result, Stored, Timestamp,
+};
+use kaizen_drift::{Monitor, Reading, ValueMonitor};
+use kaizen_table::arrow::array::{Array, RecordBatch};
+use kaizen_table::arrow::compute::{cast, concat_batches};
+use kaizen_table::{numbers, prediction, with_column};
+
+use super::{Parts, Policy};
+
+/// The name of the payload of an evaluation that holds the value per row of each unit.
+pub(super) const UNIT_VALUES: &str = "unit_values.json";
+
+/// Watches one champion from its promotion, or from the last decision to keep it.
+#[derive(Debug)]
+pub(super) struct Watch {
+    champion: Digest,
+    profile: Digest,
+    drift: Monitor,
+    value: ValueMonitor,
+    next_drift: i64,
+    next_value: i64,
+    /// What the monitor of drift held after its last look.
+    pub(super) drift_evidence: Option<f64>,
+    /// What the monitor of value held after its last look.
+    pub(super) value_evidence: Option<f64>,
+    /// The first alarm since the watch began.
+    pub(super) alarm: Option<Trigger>,
+}
+
+impl Watch {
+    /// Starts to watch `champion` with the first whole unit after `since`.
+    pub(super) async fn start(
+        parts: &Parts,
+        policy: &Policy,
+        champion: Digest,
+        since: Timestamp,
+    ) -> Result<Self> {
+        let store = parts.store.as_ref();
+        let model = store.get::<Model>(&champion).await?.record;
+        let profile: Stored<Profile> = statement(store, &model.training_set).await?;
+        let evaluation: Stored<Evaluation> = statement(store, &champion).await?;
+        let values = evaluation.payload(store, UNIT_VALUES).await?;
+        let values: Vec<f64> = serde_json::from_slice(&values)
+            .context(ErrorKind::Corrupt, format!("unit values of evaluation {}", evaluation.id))?;
+        let alpha = policy.alpha / 2.0;
+        let settings = kaizen_drift::Settings { alpha, seed: policy.seed, ..Default::default() };
+        let first = policy.unit.block(since);
+        Ok(Self {
+            champion,
+            profile: profile.id,
+            drift: Monitor::new(&profile.record, settings)?,
+            value: ValueMonitor::new(&values, alpha, policy.seed)?,
+            next_drift: first,
+            next_value: first,
+            drift_evidence: None,
+            value_evidence: None,
+            alarm: None,
+        })
+    }
+
+    /// Looks at every unit that has ended since the last look. An alarm is recorded once.
+    pub(super) async fn look(
+        &mut self,
+        parts: &Parts,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<()> {
+        if policy.triggers.drift {
+            while self.next_drift < policy.unit.block(now) {
+                self.look_at_inputs(parts, policy, self.next_drift).await?;
+                self.next_drift += 1;
+            }
+        }
+        if policy.triggers.value {
+            let matured = now.plus_seconds(-i64::from(policy.maturity_seconds));
+            while self.next_value < policy.unit.block(matured) {
+                self.look_at_value(parts, policy, self.next_value, now).await?;
+                self.next_value += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_inputs(&mut self, parts: &Parts, policy: &Policy, unit: i64) -> Result<()> {
+        let Some(rows) = predictions(parts, policy, unit).await? else { return Ok(()) };
+        let reading = self.drift.observe(unit, &rows)?;
+        self.drift_evidence = Some(reading.evidence);
+        if reading.alarm && self.alarm.is_none() {
+            let report = self.report(parts, policy, unit, &rows, &reading).await?;
+            self.alarm = Some(Trigger::Drift { report });
+        }
+        Ok(())
+    }
+
+    async fn look_at_value(
+        &mut self,
+        parts: &Parts,
+        policy: &Policy,
+        unit: i64,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Some(rows) = predictions(parts, policy, unit).await? else { return Ok(()) };
+        let Some(value) = value_per_row(parts, policy, &rows, now).await? else { return Ok(()) };
+        let reading = self.value.observe(unit, value)?;
+        self.value_evidence = Some(reading.evidence);
+        if reading.alarm && self.alarm.is_none() {
+            let report = self.report(parts, policy, unit, &rows, &reading).await?;
+            self.alarm = Some(Trigger::ValueFell { report });
+        }
+        Ok(())
+    }
+
+    /// Records an alarm with the predictions that raised it.
+    async fn report(
+        &self,
+        parts: &Parts,
+        policy: &Policy,
+        unit: i64,
+        rows: &RecordBatch,
+        reading: &Reading,
+    ) -> Result<Digest> {
+        let (start, end) = (policy.unit.start(unit), policy.unit.start(unit + 1));
+        let served = kaizen_data::save_predictions(parts.store.as_ref(), rows, start, end).await?;
+        let occurrence = Occurrence::new(
+            end,
+            Actor::system("cycle"),
+            OperationId::new(&format!("{}-watch", policy.model), end),
+        );
+        let report = DriftReport {
+            occurrence: occurrence.clone(),
+            profile: self.profile,
+            model: self.champion,
+            unit: policy.unit,
+            block_start: start,
+            looks: reading.looks,
+            alpha: policy.alpha / 2.0,
+            evidence: reading.evidence,
+            alarm: true,
+            features: reading.features.iter().take(REPORTED_FEATURES).cloned().collect(),
+        };
+        let id = parts.store.put(&report, &[]).await?;
+        // The watch may be rebuilt after a crash and see the same alarm again.
+        let known = parts.entries().await?;
+        if !known.iter().any(|entry| entry.event == Event::DriftAlarm && entry.subject == id) {
+            let Occurrence { at, actor, operation } = occurrence;
+            let evidence = vec![self.profile, served];
+            let event = Event::DriftAlarm;
+            let entry = Entry { at, actor, operation, event, subject: id, evidence };
+            parts.log.append(&[entry], None).await?;
+        }
+        Ok(id)
+    }
+}
+
+const REPORTED_FEATURES: usize = 10;
+
+/// The one statement of this kind about `subject`.
+pub(super) async fn statement<R: Record>(
+    store: &dyn ArtifactStore,
+    subject: &Digest,
+) -> Result<Stored<R>> {
+    let wanted = kaizen_core::record::artifact_type(R::KIND);
+    for id in store.referrers(subject).await? {
+        if store.manifest(&id).await?.artifact_type.as_deref() == Some(&wanted) {
+            return store.get(&id).await;
+        }
+    }
+    Err(Error::not_found(format!("{} about {subject}", R::KIND)))
+}
+
+/// What was predicted in one unit; nothing if nothing was.
+async fn predictions(parts: &Parts, policy: &Policy, unit: i64) -> Result<Option<RecordBatch>> {
+    let (from, to) = (policy.unit.start(unit), policy.unit.start(unit + 1));
+    let batches = parts.predictions.read(from, to).await?;
+    let Some(first) = batches.first() else { return Ok(None) };
+    let rows = concat_batches(&first.schema(), &batches)
+        .context(ErrorKind::Invalid, format!("predictions from {from} on: schemas differ"))?;
+    Ok((rows.num_rows() > 0).then_some(rows))
+}
+
+/// The mean value in money of those predictions whose labels are known by now.
+async fn value_per_row(
+    parts: &Parts,
+    policy: &Policy,
+    rows: &RecordBatch,
+    now: Timestamp,
+) -> Result<Option<f64>> {
+    let rows = with_entity(parts, rows).await?;
+    let labels = parts.features.labels(&parts.labels, &rows, now).await?;
+    let scores = numbers(&rows, prediction::SCORE)?;
+    let threshold = policy.costs.threshold();
+    let known = (0..rows.num_rows()).filter(|row| labels.is_valid(*row));
+    let worth: Vec<f64> = known
+        .map(|row| policy.costs.value(scores.value(row) >= threshold, labels.value(row)))
+        .collect();
+    Ok((!worth.is_empty()).then(|| worth.iter().sum::<f64>() / worth.len() as f64))
+}
+
+/// Adds the label's key to predictions: their id, in the key's own type.
+async fn with_entity(parts: &Parts, rows: &RecordBatch) -> Result<RecordBatch> {
+    let [key] = parts.labels.keys() else {
+        let name = parts.labels.name();
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("label view `{name}`: a cycle joins labels by one key, the prediction's id"),
+        ));
+    };
+    if rows.column_by_name(key).is_some() {
+        return Ok(rows.clone());
+    }
+    let schema = parts.examples.schema().await?;
+    let field = schema
+        .field_with_name(key)
+        .context(ErrorKind::Invalid, format!("source `{}`: key `{key}`", parts.examples.name()))?;
+    let ids = kaizen_table::column(rows, prediction::ID)?;
+    let ids = cast(ids, field.data_type())
+        .context(ErrorKind::Invalid, format!("prediction ids as `{key}`"))?;
+    with_column(rows, key, ids)
+}
+
+/// The rows of `source` with these columns, as one table.
+pub(super) async fn read_all(
+    source: &Arc<dyn kaizen_table::Source>,
+    columns: &[&str],
+) -> Result<RecordBatch> {
+    let scan = source.read(columns).await?;
+    let first = scan
+        .batches
+        .first()
+        .context(ErrorKind::Invalid, format!("source `{}`: no rows", source.name()))?;
+    concat_batches(&first.schema(), &scan.batches)
+        .context(ErrorKind::Invalid, format!("source `{}`", source.name()))
+}
