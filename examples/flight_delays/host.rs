@@ -8,9 +8,8 @@ use kaizen::data::PredictionLog;
 use kaizen::prelude::*;
 use kaizen::serve::Router;
 use kaizen::store::{Ed25519Signer, LocalLog, LocalStore};
-use kaizen::train::GradientBoosting;
 
-use super::question::{MODEL, TIME, labels, service};
+use super::question::{self, MODEL, TIME, labels, service};
 use super::world::World;
 
 /// The host: everything that a policy's loop runs on.
@@ -46,7 +45,7 @@ impl Host {
             labels: labels()?,
             examples: world.requests.clone(),
             time: TIME.to_owned(),
-            estimator: Arc::new(GradientBoosting::default()),
+            estimator: Arc::new(question::estimator()),
             formats,
             predictions: predictions.clone(),
             target: Arc::new(target),

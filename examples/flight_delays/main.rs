@@ -17,9 +17,9 @@ mod report;
 mod world;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kaizen::prelude::*;
 
 use account::Story;
@@ -34,33 +34,34 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> std::result::Result<(), Failure> {
     let dir = folder()?;
     println!("one hour before departure: will it arrive 15 minutes late, or be cancelled?");
-    let world = World::load(None).await?;
+    let world = Arc::new(World::load(None).await?);
     println!(
         "{} flights, {} features each, joined as of one hour before departure\n",
         world.rows.num_rows(),
         question::service()?.columns().len()
     );
-    let (first, last) = world.span();
-    let bar = progress((last - first - TRAINING_DAYS + 1) as u64 * 3)?;
-    let mut outcomes = Vec::new();
-    for (when, name) in [(When::Never, "never"), (When::Monthly, "monthly")] {
-        let (mut host, _) = open(&dir.join(name), Triggers::default(), &world).await?;
-        outcomes.push(replay(&mut host, &mut Caller::InProcess, &world, when, &bar).await?);
-    }
-    let triggers = Triggers { drift: true, value: true };
+    let [bar_never, bar_monthly, bar_drift] = bars(&world)?;
+    let quiet = Triggers::default();
+    let never = open(&dir.join("never"), quiet, &world).await?;
+    let never = replay(never, Caller::InProcess, world.clone(), When::Never, bar_never);
+    let monthly = open(&dir.join("monthly"), quiet, &world).await?;
+    let monthly = replay(monthly, Caller::InProcess, world.clone(), When::Monthly, bar_monthly);
     let served = dir.join("on_drift");
-    let (mut host, http) = open(&served, triggers, &world).await?;
-    let mut caller = Caller::Http(Box::new(http));
-    outcomes.push(replay(&mut host, &mut caller, &world, When::OnDrift, &bar).await?);
-    bar.finish_and_clear();
-    tell(&dir, &served, &world, &host, caller, outcomes).await
+    let host = open(&served, Triggers { drift: true, value: true }, &world).await?;
+    let http = Caller::Http(Box::new(HttpCaller::start(&host, &served).await?));
+    let on_drift = replay(host, http, world.clone(), When::OnDrift, bar_drift);
+
+    // Side by side, on as many cores as there are.
+    let (never, monthly, on_drift) =
+        tokio::try_join!(tokio::spawn(never), tokio::spawn(monthly), tokio::spawn(on_drift))?;
+    let (host, http, on_drift) = on_drift?;
+    let outcomes = vec![never?.2, monthly?.2, on_drift];
+    tell(&dir, &served, &world, &host, http, outcomes).await
 }
 
-async fn open(dir: &Path, triggers: Triggers, world: &World) -> Result<(Host, HttpCaller)> {
+async fn open(dir: &Path, triggers: Triggers, world: &World) -> Result<Host> {
     let start = question::days().start(world.span().0);
-    let host = Host::open(dir, question::policy(triggers), world, start).await?;
-    let http = HttpCaller::start(&host, dir).await?;
-    Ok((host, http))
+    Host::open(dir, question::policy(triggers), world, start).await
 }
 
 async fn tell(
@@ -98,9 +99,12 @@ fn folder() -> std::io::Result<PathBuf> {
     root.canonicalize()
 }
 
-fn progress(days: u64) -> std::result::Result<ProgressBar, Failure> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} days  {msg}")?;
-    let bar = ProgressBar::new(days).with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    Ok(bar)
+/// A bar for each policy; they are replayed side by side.
+fn bars(world: &World) -> std::result::Result<[ProgressBar; 3], Failure> {
+    let (first, last) = world.span();
+    let days = (last - first - TRAINING_DAYS + 1) as u64;
+    let style = ProgressStyle::with_template("{bar:40} {pos:>3}/{len} days  {msg}")?;
+    let all = MultiProgress::new();
+    let bar = || all.add(ProgressBar::new(days).with_style(style.clone()));
+    Ok([bar(), bar(), bar()])
 }

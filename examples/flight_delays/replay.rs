@@ -1,6 +1,7 @@
 //! The replay: one policy, day by day, through the whole loop.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use kaizen::core::Stored;
@@ -68,25 +69,26 @@ pub struct Happening {
 
 /// Replays the days after the training days under one policy, answering through `caller`.
 pub async fn replay(
-    host: &mut Host,
-    caller: &mut Caller,
-    world: &World,
+    mut host: Host,
+    mut caller: Caller,
+    world: Arc<World>,
     when: When,
-    bar: &ProgressBar,
-) -> Result<Outcome> {
+    bar: ProgressBar,
+) -> Result<(Host, Caller, Outcome)> {
     let (start, end) = world.span();
     let first_day = start + TRAINING_DAYS;
     let mut outcome = Outcome::new(when, world.on(first_day).start);
     for day in first_day..=end {
-        let tick = when.tick(host, day).await?;
-        outcome.note(host, day, &tick).await?;
+        let tick = when.tick(&mut host, day).await?;
+        outcome.note(&host, day, &tick).await?;
         let rows = world.on(day);
-        let scores = caller.answer(host, world, day, rows.clone()).await?;
-        outcome.count(world, day, rows.start, &scores);
+        let scores = caller.answer(&host, &world, day, rows.clone()).await?;
+        outcome.count(&world, day, rows.start, &scores);
         bar.inc(1);
-        bar.set_message(format!("{} {}", outcome.name, money(outcome.total())));
+        bar.set_message(format!("{:<15} {:>9}", outcome.name, money(outcome.total())));
     }
-    Ok(outcome)
+    bar.finish();
+    Ok((host, caller, outcome))
 }
 
 impl Outcome {

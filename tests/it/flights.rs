@@ -18,9 +18,7 @@ use kaizen::prelude::*;
 /// training can pass.
 pub fn monthly_policy(triggers: Triggers) -> Policy {
     let policy = question::policy(triggers);
-    let gates = vec![
-        Gate::Floor { metric: "auc".into(), at_least: 0.55 },
-        Gate::NonInferior { metric: "value".into(), margin: 5.0 },
-    ];
-    Policy { holdout_units: 7, rest_units: 3, gates, ..policy }
+    let first_gates = vec![Gate::Floor { metric: "auc".into(), at_least: 0.55 }];
+    let gates = vec![Gate::NonInferior { metric: "value".into(), margin: 5.0 }];
+    Policy { holdout_units: 7, rest_units: 3, first_gates, gates, ..policy }
 }

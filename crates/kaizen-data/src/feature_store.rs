@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::concat_batches;
+use arrow::compute::{concat_batches, filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use kaizen_core::record::TrainingSet;
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result, Timestamp, compute};
-use kaizen_table::{FeatureService, FeatureView, LabelView, Scan, Source, arrow_type, instants};
+use kaizen_table::{
+    FeatureService, FeatureView, LabelView, Scan, Source, arrow_type, instants, with_column,
+};
 
 use crate::parquet_file::plain;
 use crate::point_in_time::Index;
-use crate::training_data::{Definitions, TrainingData, labelled};
+use crate::labels::LabelIndex;
+use crate::training_data::{Definitions, TrainingData};
 use crate::typed::typed;
 use crate::within::Within;
 use crate::{labels, leak};
@@ -27,13 +30,38 @@ const MAX_INDICES: usize = 64;
 #[derive(Debug)]
 pub struct FeatureStore {
     sources: Vec<Arc<dyn Source>>,
-    indices: Mutex<BTreeMap<Digest, (Digest, Arc<Index>)>>,
+    indices: Kept<Index>,
+    labels: Kept<LabelIndex>,
+}
+
+/// Indices by the digest of their definition, each with the digest of the data that it was made of.
+#[derive(Debug)]
+struct Kept<T>(Mutex<BTreeMap<Digest, (Digest, Arc<T>)>>);
+
+impl<T> Kept<T> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    fn get(&self, definition: &Digest, data: &Digest) -> Option<Arc<T>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, index) = kept.get(definition)?;
+        (of == data).then(|| Arc::clone(index))
+    }
+
+    fn keep(&self, definition: Digest, data: Digest, index: Arc<T>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_INDICES && !kept.contains_key(&definition) {
+            kept.pop_first();
+        }
+        kept.insert(definition, (data, index));
+    }
 }
 
 impl FeatureStore {
     /// A store over these sources, whose names are distinct.
     pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
-        Self { sources, indices: Mutex::default() }
+        Self { sources, indices: Kept::new(), labels: Kept::new() }
     }
 
     /// The features of each row of the spine, as of the instant in its column `time`.
@@ -83,12 +111,34 @@ impl FeatureStore {
                 "column `{name}`: the rows have the label already"
             )));
         }
-        let (rows, mut sources) = self.look_up(service, spine, time).await?;
         let (known, digest) = self.find_labels(labels, spine, cutoff).await?;
+        // Only rows that are kept are looked up.
+        let mask = kept(spine, &known, time, cutoff)?;
+        let message = "labelled rows";
+        let kept = filter_record_batch(spine, &mask).context(ErrorKind::Internal, message)?;
+        let known = filter(&known, &mask).context(ErrorKind::Internal, message)?;
+        let unlabelled = (spine.num_rows() - kept.num_rows()) as u64;
+        let (rows, mut sources) = self.look_up(service, &kept, time).await?;
         remember(&mut sources, labels.source(), digest)?;
+        let record = TrainingSet {
+            service: service.digest()?,
+            label_view: labels.digest()?,
+            sources,
+            cutoff,
+            rows: rows.num_rows() as u64,
+            unlabelled,
+            features: service.columns(),
+            label: labels.label().to_owned(),
+            time: time.to_owned(),
+        };
+        let rows = with_column(&rows, labels.label(), known)?;
         let definitions = Definitions { service: service.clone(), labels: labels.clone() };
-        let time = time.to_owned();
-        compute(move || assemble(&rows, &known, sources, definitions, time, cutoff)).await
+        compute(move || {
+            let data = TrainingData::new(record, rows, definitions)?;
+            leak::check(&data.rows, &data.record.features, &data.labels())?;
+            Ok(data)
+        })
+        .await
     }
 
     /// The spine with the looked-up columns, and the digest of each source that was read.
@@ -133,8 +183,7 @@ impl FeatureStore {
         time: &str,
     ) -> Result<Vec<ArrayRef>> {
         let id = view.digest()?;
-        let kept = self.indices.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        let kept = kept.filter(|(of, _)| *of == digest).map(|(_, index)| index);
+        let kept = self.indices.get(&id, &digest);
         let (view, source) = (view.clone(), source.clone());
         let (spine, time) = (spine.clone(), time.to_owned());
         let work = move || {
@@ -146,11 +195,7 @@ impl FeatureStore {
             Ok((index, columns))
         };
         let (index, columns) = compute(work).await?;
-        let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-        if indices.len() >= MAX_INDICES && !indices.contains_key(&id) {
-            indices.pop_first();
-        }
-        indices.insert(id, (digest, index));
+        self.indices.keep(id, digest, index);
         Ok(columns)
     }
 
@@ -161,15 +206,21 @@ impl FeatureStore {
         known_by: Timestamp,
     ) -> Result<(BooleanArray, Digest)> {
         let (digest, source) = self.read(view.source(), &labels::columns(view)).await?;
+        let id = view.digest()?;
+        let kept = self.labels.get(&id, &digest);
+        let place = format!("label view `{}`, source `{}`", view.name(), view.source());
         let (view, rows) = (view.clone(), rows.clone());
         let work = move || {
-            labels::known_by(&view, &source, &rows, known_by).within(format!(
-                "label view `{}`, source `{}`",
-                view.name(),
-                view.source()
-            ))
+            let index = match kept {
+                Some(index) => index,
+                None => Arc::new(LabelIndex::new(&view, &source).within(&place)?),
+            };
+            let labels = index.known_by(&rows, known_by).within(&place)?;
+            Ok((index, labels))
         };
-        Ok((compute(work).await?, digest))
+        let (index, labels) = compute(work).await?;
+        self.labels.keep(id, digest, index);
+        Ok((labels, digest))
     }
 
     async fn read(&self, name: &str, columns: &[&str]) -> Result<(Digest, RecordBatch)> {
@@ -247,36 +298,18 @@ fn remember(sources: &mut BTreeMap<String, Digest>, name: &str, digest: Digest) 
     }
 }
 
-fn assemble(
-    rows: &RecordBatch,
+/// Which rows have a label by the cut-off and are not later than it themselves.
+fn kept(
+    spine: &RecordBatch,
     known: &BooleanArray,
-    sources: BTreeMap<String, Digest>,
-    definitions: Definitions,
-    time: String,
+    time: &str,
     cutoff: Timestamp,
-) -> Result<TrainingData> {
-    let at = instants(rows, &time)?;
+) -> Result<BooleanArray> {
+    let at = instants(spine, time)?;
     if at.null_count() > 0 {
         return Err(Error::invalid(format!("column `{time}`: a row has no instant")));
     }
     let end = cutoff.nanos()?;
-    let mask: Vec<bool> =
-        (0..rows.num_rows()).map(|row| known.is_valid(row) && at.value(row) <= end).collect();
-    let mask = BooleanArray::from(mask);
-    let label = definitions.labels.label().to_owned();
-    let kept = labelled(rows, &mask, &label, known)?;
-    let record = TrainingSet {
-        service: definitions.service.digest()?,
-        label_view: definitions.labels.digest()?,
-        sources,
-        cutoff,
-        rows: kept.num_rows() as u64,
-        unlabelled: (rows.num_rows() - kept.num_rows()) as u64,
-        features: definitions.service.columns(),
-        label,
-        time,
-    };
-    let data = TrainingData::new(record, kept, definitions)?;
-    leak::check(&data.rows, &data.record.features, &data.labels())?;
-    Ok(data)
+    let kept = |row| known.is_valid(row) && at.value(row) <= end;
+    Ok((0..spine.num_rows()).map(kept).map(Some).collect())
 }

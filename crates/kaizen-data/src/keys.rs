@@ -1,6 +1,5 @@
 //! The keys of entities: compared by value in one type per column, ranked to integers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -88,7 +87,7 @@ impl Keys {
 
 /// The entities of one table, numbered from 0 in the order in which they first appear.
 #[derive(Debug, Default)]
-pub(crate) struct Entities(HashMap<Box<[u8]>, u32>);
+pub(crate) struct Entities(hashbrown::HashMap<Box<[u8]>, u32>);
 
 impl Entities {
     /// Numbers the entities of these rows; a row with a missing key has none.

@@ -1,7 +1,7 @@
 //! Labels as they were known at a cut-off.
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use kaizen_core::{Result, Timestamp};
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampNanosecondArray};
+use kaizen_core::{Context, ErrorKind, Result, Timestamp};
 use kaizen_table::{LabelView, instants};
 
 use crate::keys::{Entities, KeyTypes};
@@ -18,35 +18,56 @@ pub(crate) fn columns(view: &LabelView) -> Vec<&str> {
     columns
 }
 
-/// The label of each row's entity; missing where it was not known by then.
-///
-/// Of several labels of one entity the one that became known last counts, of several of these the
-/// last in the source. A label without a known-at time is never known.
-pub(crate) fn known_by(
-    view: &LabelView,
-    source: &RecordBatch,
-    rows: &RecordBatch,
-    known_by: Timestamp,
-) -> Result<BooleanArray> {
-    let key_types = KeyTypes::of(source, view.keys())?;
-    let mut entities = Entities::default();
-    let entity = entities.number(&key_types.encode(source)?);
-    let known_at = instants(source, view.known_at())?;
-    let labels = flags(source, view.label())?;
-    let cutoff = known_by.nanos()?;
-    let mut latest: Vec<Option<(i64, usize)>> = vec![None; entities.len()];
-    for (row, entity) in entity.iter().enumerate() {
-        let Some(entity) = entity.filter(|_| known_at.is_valid(row)) else { continue };
-        let known = (known_at.value(row), row);
-        let latest = &mut latest[entity as usize];
-        if known.0 <= cutoff && latest.is_none_or(|latest| latest < known) {
-            *latest = Some(known);
+/// The labels of a source by entity.
+#[derive(Debug)]
+pub(crate) struct LabelIndex {
+    key_types: KeyTypes,
+    entities: Entities,
+    /// The rows of entity `e` are `rows[starts[e]..starts[e + 1]]`, in the source's order.
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+    known_at: TimestampNanosecondArray,
+    labels: BooleanArray,
+}
+
+impl LabelIndex {
+    /// Orders the [columns] of a label view by entity.
+    pub(crate) fn new(view: &LabelView, source: &RecordBatch) -> Result<Self> {
+        let count = u32::try_from(source.num_rows()).context(ErrorKind::Limit, "over 2^32 rows")?;
+        let key_types = KeyTypes::of(source, view.keys())?;
+        let mut entities = Entities::default();
+        let entity = entities.number(&key_types.encode(source)?);
+        let known_at = instants(source, view.known_at())?;
+        let labels = flags(source, view.label())?;
+        let mut starts = vec![0; entities.len() + 1];
+        for number in entity.iter().flatten() {
+            starts[*number as usize + 1] += 1;
         }
+        for place in 1..starts.len() {
+            starts[place] += starts[place - 1];
+        }
+        // A stable sort keeps the source's order within an entity.
+        let mut rows: Vec<u32> = (0..count).filter(|row| entity[*row as usize].is_some()).collect();
+        rows.sort_by_key(|row| entity[*row as usize]);
+        Ok(Self { key_types, entities, starts, rows, known_at, labels })
     }
-    let asked = entities.find(&key_types.encode(rows)?);
-    let label = |entity: Option<u32>| {
-        let (_, row) = latest[entity? as usize]?;
-        labels.is_valid(row).then(|| labels.value(row))
-    };
-    Ok(asked.into_iter().map(label).collect())
+
+    /// The label of each row's entity; missing where it was not known by then.
+    ///
+    /// Of several labels of one entity the one that became known last counts, of several of these
+    /// the last in the source. A label without a known-at time is never known.
+    pub(crate) fn known_by(&self, rows: &RecordBatch, at: Timestamp) -> Result<BooleanArray> {
+        let cutoff = at.nanos()?;
+        let label = |entity: Option<u32>| {
+            let entity = entity? as usize;
+            let own = &self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize];
+            let known = own.iter().map(|row| *row as usize).filter(|row| {
+                self.known_at.is_valid(*row) && self.known_at.value(*row) <= cutoff
+            });
+            let row = known.max_by_key(|row| (self.known_at.value(*row), *row))?;
+            self.labels.is_valid(row).then(|| self.labels.value(row))
+        };
+        let asked = self.entities.find(&self.key_types.encode(rows)?);
+        Ok(asked.into_iter().map(label).collect())
+    }
 }

@@ -1,6 +1,5 @@
 //! Training sets: rows with their record.
 
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -131,15 +130,4 @@ impl TrainingData {
         };
         compute(decode).await.within(place)
     }
-}
-
-/// The rows for which `mask` is true, with one more column of labels.
-pub(crate) fn labelled(
-    rows: &RecordBatch,
-    mask: &BooleanArray,
-    name: &str,
-    labels: &BooleanArray,
-) -> Result<RecordBatch> {
-    let rows = kaizen_table::with_column(rows, name, Arc::new(labels.clone()))?;
-    filter_record_batch(&rows, mask).context(ErrorKind::Internal, "labelled rows")
 }

@@ -28,6 +28,8 @@ pub struct Policy {
     pub costs: CostMatrix,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
+    /// What the first model must show, before there is a champion.
+    pub first_gates: Vec<Gate>,
     /// What a challenger must show.
     pub gates: Vec<Gate>,
     /// The seed of everything that is drawn.
@@ -59,15 +61,23 @@ impl Policy {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return bad("`alpha` is not between 0 and 1");
         }
-        if self.gates.is_empty() {
-            return bad("`gates` is empty: nothing would ever be approved");
+        for (name, gates) in [("first_gates", &self.first_gates), ("gates", &self.gates)] {
+            if gates.is_empty() {
+                return bad(&format!("`{name}` is empty: nothing would ever be approved"));
+            }
+            gates.iter().try_for_each(Gate::check)?;
         }
-        Ok(())
+        self.costs.check()
     }
 
     /// The digest of the policy, by which the log names it.
     pub fn digest(&self) -> Result<Digest> {
         Digest::of_json(self)
+    }
+
+    /// The gates of a request: those of the first model, or those of a challenger.
+    pub(super) fn gates_against(&self, champion: Option<&Digest>) -> &[Gate] {
+        if champion.is_some() { &self.gates } else { &self.first_gates }
     }
 
     /// How evaluations are made under this policy.

@@ -176,14 +176,10 @@ impl Cycle {
     ) -> Result<(Digest, Decision)> {
         let store = self.parts.store.as_ref();
         let record = store.get::<Evaluation>(&evaluation).await?.record;
-        let decision = Decision {
-            occurrence: request.occurrence.clone(),
-            model,
-            champion: request.champion,
-            evaluation,
-            gates: kaizen_eval::apply(&self.policy.gates, &record)?,
-            overridden: None,
-        };
+        let gates = self.policy.gates_against(request.champion.as_ref());
+        let (occurrence, champion) = (request.occurrence.clone(), request.champion);
+        let decision =
+            kaizen_eval::decide(gates, &record, occurrence, model, champion, evaluation)?;
         let id = store.put(&decision, &[]).await?;
         let event = Event::Decided { approved: decision.approved() };
         self.log(&request.occurrence, event, id, vec![model, evaluation]).await?;
