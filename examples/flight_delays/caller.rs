@@ -37,7 +37,7 @@ pub struct HttpCaller {
     pub asked: usize,
 }
 
-/// The clock of the replay: it stands at the hour that is being replayed.
+/// The clock of the replay: it stands at the start of the batch that is being replayed.
 #[derive(Debug, Default)]
 struct ReplayClock(AtomicI64);
 
@@ -83,8 +83,10 @@ impl HttpCaller {
             self.online.materialize(view, source.as_ref(), days().start(day + 1), &Silent).await?;
         }
         let mut scores = Vec::with_capacity(rows.len());
-        for (hour, rows) in world.hours(rows) {
-            self.clock.0.store(hour.micros(), Ordering::Relaxed);
+        for (start, rows) in world.batches(rows) {
+            // A batch may begin before the day does; its answers belong to the day.
+            let now = start.max(days().start(day));
+            self.clock.0.store(now.micros(), Ordering::Relaxed);
             let offline = world.rows.slice(rows.start, rows.len());
             let request = offline
                 .project(&self.request_columns(&offline)?)

@@ -11,8 +11,8 @@ use kaizen::data::MemorySource;
 use kaizen::eval::{CostMatrix, Gate};
 use kaizen::prelude::*;
 use kaizen::stats::Bootstrap;
-use kaizen::train::GradientBoosting;
 use kaizen::table::{RecordBatch, blocks, instants, with_column};
+use kaizen::train::GradientBoosting;
 
 /// The name under which the models are registered and served.
 pub const MODEL: &str = "flight_delays";

@@ -60,17 +60,17 @@ impl World {
         first..self.days.partition_point(|d| *d <= day)
     }
 
-    /// A range of requests, cut at the turn of each hour, with the start of that hour.
-    pub fn hours(&self, rows: Range<usize>) -> Vec<(Timestamp, Range<usize>)> {
-        const HOUR: i64 = 3_600_000_000_000;
-        let mut hours: Vec<(Timestamp, Range<usize>)> = Vec::new();
+    /// A range of requests in batches of six hours, with the start of each.
+    pub fn batches(&self, rows: Range<usize>) -> Vec<(Timestamp, Range<usize>)> {
+        const BATCH: i64 = 6 * 3_600_000_000_000;
+        let mut batches: Vec<(Timestamp, Range<usize>)> = Vec::new();
         for row in rows {
-            let start = Timestamp::from_nanos(self.asked[row] / HOUR * HOUR);
-            match hours.last_mut() {
-                Some((hour, range)) if *hour == start => range.end = row + 1,
-                _ => hours.push((start, row..row + 1)),
+            let start = Timestamp::from_nanos(self.asked[row] / BATCH * BATCH);
+            match batches.last_mut() {
+                Some((at, range)) if *at == start => range.end = row + 1,
+                _ => batches.push((start, row..row + 1)),
             }
         }
-        hours
+        batches
     }
 }

@@ -12,9 +12,9 @@ use kaizen_table::{
     FeatureService, FeatureView, LabelView, Scan, Source, arrow_type, instants, with_column,
 };
 
+use crate::labels::LabelIndex;
 use crate::parquet_file::plain;
 use crate::point_in_time::Index;
-use crate::labels::LabelIndex;
 use crate::training_data::{Definitions, TrainingData};
 use crate::typed::typed;
 use crate::within::Within;

@@ -61,9 +61,10 @@ impl LabelIndex {
         let label = |entity: Option<u32>| {
             let entity = entity? as usize;
             let own = &self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize];
-            let known = own.iter().map(|row| *row as usize).filter(|row| {
-                self.known_at.is_valid(*row) && self.known_at.value(*row) <= cutoff
-            });
+            let known = own
+                .iter()
+                .map(|row| *row as usize)
+                .filter(|row| self.known_at.is_valid(*row) && self.known_at.value(*row) <= cutoff);
             let row = known.max_by_key(|row| (self.known_at.value(*row), *row))?;
             self.labels.is_valid(row).then(|| self.labels.value(row))
         };

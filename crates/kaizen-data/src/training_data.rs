@@ -1,6 +1,5 @@
 //! Training sets: rows with their record.
 
-
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use kaizen_core::record::TrainingSet;
