@@ -20,8 +20,7 @@ fn main() -> Result<()> {
     let features = [Field::new("amount", DataType::Float64), Field::new("country", DataType::Utf8)];
     let reference = days(0..TRAINED)?;
     let reference = profile(Digest::of("training set"), &reference, &features, "at", unit)?;
-    let mut monitor =
-        Monitor::new(&reference, Settings { alpha: 0.05, seed: 1, ..Settings::default() })?;
+    let mut monitor = Monitor::new(&reference, Settings { alpha: 0.05, seed: 1 })?;
 
     println!("day   evidence   strongest feature   (the alarm sounds at 20)");
     for day in TRAINED.. {

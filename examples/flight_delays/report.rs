@@ -22,53 +22,11 @@ th { font-weight: 600; color: #5b606c; } td.n, th.n { text-align: right; }
 code { font-size: 13px; word-break: break-all; }
 ";
 
+type Failure = Box<dyn std::error::Error>;
+
 /// The page.
-pub fn page(story: &Story) -> Result<String, Box<dyn std::error::Error>> {
-    let day = |x: &f64| story.date(*x as i64);
-    let euros = |y: &f64| format!("{:.1} M", y / 1e6);
-    let served = story.served();
-    let marks: Vec<f64> = served.retrained.iter().map(|day| *day as f64).collect();
-    let value = Chart {
-        y_name: "value to date",
-        x_label: &day,
-        y_label: &euros,
-        x_ticks: 10,
-        marks: &marks,
-        level: None,
-        dots: false,
-    };
-    let value = value.draw(&lines(story, |outcome| outcome.value_to_date()))?;
-    let evidence = Chart {
-        y_name: "evidence (e-value)",
-        y_label: &|y| format!("{:.2}", 10f64.powf(*y)),
-        level: Some(story.threshold().log10()),
-        ..chart(&day, &marks)
-    };
-    let evidence = evidence.draw(&[
-        Line { name: "inputs drifted", color: BLUE, points: log10(&served.drift_evidence) },
-        Line { name: "value fell", color: ORANGE, points: log10(&served.value_evidence) },
-    ])?;
-    let months = |x: &f64| MONTHS.get(x.round() as usize).copied().unwrap_or("").to_owned();
-    let auc = Chart {
-        y_name: "AUC",
-        y_label: &|y| format!("{y:.2}"),
-        x_ticks: 10,
-        dots: true,
-        ..chart(&months, &[])
-    };
-    let auc = auc.draw(&lines(story, |outcome| story.auc_by_month(outcome)))?;
-    let share = |y: &f64| format!("{:.0} %", 100.0 * y);
-    let late = Chart { y_name: "share of flights", y_label: &share, ..chart(&day, &[]) };
-    let late = late.draw(&[
-        Line { name: "late or cancelled", color: GREY, points: story.late_rate() },
-        Line { name: "warned of", color: BLUE, points: served.warned_rate() },
-    ])?;
-    let calibration =
-        Chart { y_name: "late or cancelled", y_label: &share, dots: true, ..chart(&share, &[]) };
-    let calibration = calibration.draw(&[
-        Line { name: "perfect", color: GREY, points: vec![(0.0, 0.0), (1.0, 1.0)] },
-        Line { name: "served", color: BLUE, points: story.calibration(served) },
-    ])?;
+pub fn page(story: &Story) -> Result<String, Failure> {
+    let charts = Charts::draw(story)?;
     Ok(html! {
         (DOCTYPE)
         html lang="en" {
@@ -87,47 +45,87 @@ pub fn page(story: &Story) -> Result<String, Box<dyn std::error::Error>> {
                 }
                 (cards(story))
                 h2 { "What each policy earned" }
-                p { "Vertical lines: the days on which drift or a fall in value asked for a retraining." }
-                (figure(&value))
+                p { "Vertical lines: days on which an alarm asked for a retraining." }
+                (figure(&charts.value))
                 (comparisons(story))
                 h2 { "What happened" }
                 (events(story))
                 h2 { "Evidence of drift" }
-                p {
-                    "After each day, the evidence against “the world is as it was when the champion "
-                    "was trained”. The alarm sounds at the red line; without drift it would ever do so "
-                    "with a probability of at most " (format!("{:.0} %", 100.0 / story.threshold()))
-                    " for either curve, over all days and features together."
-                }
-                (figure(&evidence))
+                (meaning_of_evidence(story))
+                (figure(&charts.evidence))
                 h2 { "Ranking, month by month" }
-                (figure(&auc))
+                (figure(&charts.auc))
                 h2 { "The year as it was" }
-                (figure(&late))
+                (figure(&charts.late))
                 h2 { "Calibration of what was served" }
                 p { "Each point is a tenth of all predictions: what was forecast, and what came." }
-                (figure(&calibration))
-                h2 { "Audit" }
-                p {
-                    (story.audit.entries) " entries, verified against the key "
-                    code { (story.audit.key) } "."
-                }
-                pre { code { (story.audit.checkpoint) } }
-                p .dim { "Lineage of the champion at the year's end:" }
-                pre { code { (story.audit.lineage) } }
+                (figure(&charts.calibration))
+                (audit(story))
             } }
         }
     }
     .into_string())
 }
 
+/// The charts, as SVG.
+struct Charts {
+    value: String,
+    evidence: String,
+    auc: String,
+    late: String,
+    calibration: String,
+}
+
+impl Charts {
+    fn draw(story: &Story) -> Result<Self, Failure> {
+        let served = story.served();
+        let day = |x: &f64| story.date(*x as i64);
+        let month = |x: &f64| MONTHS.get(x.round() as usize).copied().unwrap_or("").to_owned();
+        let share = |x: &f64| format!("{:.0} %", 100.0 * x);
+        let marks: Vec<f64> = served.retrained.iter().map(|day| *day as f64).collect();
+        let plain = |y_name, x_label, y_label| Chart {
+            y_name,
+            x_label,
+            y_label,
+            x_ticks: 10,
+            marks: &[],
+            level: None,
+            dots: false,
+        };
+        let millions = |y: &f64| format!("{:.1} M", y / 1e6);
+        let value = Chart { marks: &marks, ..plain("value to date", &day, &millions) };
+        let power = |y: &f64| match *y {
+            y if y < 0.0 => format!("{:.2}", 10f64.powf(y)),
+            y => format!("{:.0}", 10f64.powf(y)),
+        };
+        let level = Some(story.threshold().log10());
+        let evidence = Chart { marks: &marks, level, ..plain("evidence (e-value)", &day, &power) };
+        let hundredths = |y: &f64| format!("{y:.2}");
+        let auc = Chart { dots: true, ..plain("AUC", &month, &hundredths) };
+        let late = plain("share of flights", &day, &share);
+        let calibration = Chart { dots: true, ..plain("late or cancelled", &share, &share) };
+        let line = |name, color, points| Line { name, color, points };
+        Ok(Self {
+            value: value.draw(&lines(story, Outcome::value_to_date))?,
+            evidence: evidence.draw(&[
+                line("inputs drifted", BLUE, log10(&served.drift_evidence)),
+                line("value fell", ORANGE, log10(&served.value_evidence)),
+            ])?,
+            auc: auc.draw(&lines(story, |outcome| story.auc_by_month(outcome)))?,
+            late: late.draw(&[
+                line("late or cancelled", GREY, story.late_rate()),
+                line("warned of", BLUE, served.warned_rate()),
+            ])?,
+            calibration: calibration.draw(&[
+                line("perfect", GREY, vec![(0.0, 0.0), (1.0, 1.0)]),
+                line("served", BLUE, story.calibration(served)),
+            ])?,
+        })
+    }
+}
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
-fn chart<'a>(x_label: &'a dyn Fn(&f64) -> String, marks: &'a [f64]) -> Chart<'a> {
-    let y_label = &|y: &f64| y.to_string();
-    Chart { y_name: "", x_label, y_label, x_ticks: 10, marks, level: None, dots: false }
-}
 
 fn lines(story: &Story, points: impl Fn(&Outcome) -> Vec<(f64, f64)>) -> Vec<Line<'_>> {
     let colors = [GREY, ORANGE, BLUE];
@@ -144,6 +142,27 @@ fn log10(points: &[(i64, f64)]) -> Vec<(f64, f64)> {
 
 fn figure(svg: &str) -> Markup {
     html! { figure { (PreEscaped(svg)) } }
+}
+
+fn meaning_of_evidence(story: &Story) -> Markup {
+    html! { p {
+        "After each day, the evidence against “the days are as they were when the champion was "
+        "trained”. The alarm sounds at the red line. If days came in no order at all, either curve "
+        "would ever reach it with a probability of at most "
+        (format!("{:.0} %", 100.0 / story.threshold()))
+        ", over all days and features together; seasons and spells of weather do have an order, "
+        "which is what it finds."
+    } }
+}
+
+fn audit(story: &Story) -> Markup {
+    html! {
+        h2 { "Audit" }
+        p { (story.audit.entries) " entries, verified against the key " code { (story.audit.key) } }
+        pre { code { (story.audit.checkpoint) } }
+        p .dim { "Lineage of the champion at the year's end:" }
+        pre { code { (story.audit.lineage) } }
+    }
 }
 
 fn cards(story: &Story) -> Markup {

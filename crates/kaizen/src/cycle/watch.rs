@@ -50,7 +50,7 @@ impl Watch {
         let values: Vec<f64> = serde_json::from_slice(&values)
             .context(ErrorKind::Corrupt, format!("unit values of evaluation {}", evaluation.id))?;
         let alpha = policy.alpha / 2.0;
-        let settings = kaizen_drift::Settings { alpha, seed: policy.seed, ..Default::default() };
+        let settings = kaizen_drift::Settings { alpha, seed: policy.seed };
         let first = policy.unit.block(since);
         Ok(Self {
             champion,
