@@ -19,6 +19,7 @@ figure { margin: 0; background: #fff; border: 1px solid #e2e5eb; border-radius: 
 table { border-collapse: collapse; width: 100%; background: #fff; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid #e8eaef; vertical-align: top; }
 th { font-weight: 600; color: #5b606c; } td.n, th.n { text-align: right; }
+td.n, td.d { white-space: nowrap; }
 code { font-size: 13px; word-break: break-all; }
 ";
 
@@ -94,10 +95,7 @@ impl Charts {
         };
         let millions = |y: &f64| format!("{:.1} M", y / 1e6);
         let value = Chart { marks: &marks, ..plain("value to date", &day, &millions) };
-        let power = |y: &f64| match *y {
-            y if y < 0.0 => format!("{:.2}", 10f64.powf(y)),
-            y => format!("{:.0}", 10f64.powf(y)),
-        };
+        let power = |y: &f64| format!("1e{y:.0}");
         let level = Some(story.threshold().log10());
         let evidence = Chart { marks: &marks, level, ..plain("evidence (e-value)", &day, &power) };
         let hundredths = |y: &f64| format!("{y:.2}");
@@ -198,7 +196,7 @@ fn events(story: &Story) -> Markup {
         tr { th { "day" } th { "event" } th { "evidence" } th { "model" } th .n { "value to date" } }
         @for event in &story.served().events {
             tr {
-                td { (story.date(event.day)) }
+                td .d { (story.date(event.day)) }
                 td { (event.what) }
                 td { (event.evidence) }
                 td { (event.model) }

@@ -5,6 +5,15 @@
 //! *Takes:* an implementation of a port.\
 //! *Gives:* a panic that names the broken rule, or nothing.\
 //! *Touches the world through:* nothing; the fakes keep all in memory.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // Here would stand your own store.
+//! let store = kaizen_testkit::MemoryStore::default();
+//! kaizen_testkit::artifact_store::all(&store).await;
+//! # }
+//! ```
 
 pub mod artifact_store;
 pub mod audit_log;
