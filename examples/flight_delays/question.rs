@@ -118,7 +118,7 @@ pub fn policy(triggers: Triggers) -> Policy {
         triggers,
         rest_units: 14,
         holdout_units: 14,
-        maturity_seconds: 2 * DAY,
+        maturity_seconds: DAY,
         alpha: 0.1,
         costs: costs(),
         bootstrap: Bootstrap { draws: 500, confidence: 0.95, seed: 2013 },

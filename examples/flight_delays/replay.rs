@@ -79,6 +79,8 @@ pub async fn replay(
     let first_day = start + TRAINING_DAYS;
     let mut outcome = Outcome::new(when, world.on(first_day).start);
     for day in first_day..=end {
+        // What was answered is kept before it is judged.
+        host.predictions.flush().await?;
         let tick = when.tick(&mut host, day).await?;
         outcome.note(&host, day, &tick).await?;
         let rows = world.on(day);

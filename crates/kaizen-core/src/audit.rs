@@ -51,6 +51,11 @@ impl OperationId {
     pub fn new(name: &str, at: Timestamp) -> Self {
         Self(format!("{name}@{at}"))
     }
+
+    /// The name of the operation, without its instant.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('@').map_or(self.0.as_str(), |(name, _)| name)
+    }
 }
 
 impl fmt::Display for OperationId {
@@ -132,6 +137,11 @@ pub enum Event {
     DriftAlarm,
     /// A new training was asked for: the subject is the request.
     RetrainRequested,
+    /// A request was given up: the subject is the request.
+    RetrainAbandoned {
+        /// Why it could not be carried through.
+        reason: String,
+    },
 }
 
 /// One entry of the audit log: who did what to which digest, when, on what evidence.

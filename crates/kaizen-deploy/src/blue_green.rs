@@ -223,9 +223,8 @@ impl BlueGreen {
         if is_ready(before) {
             return Ok(before.clone());
         }
-        if before.contains_key(slot) {
-            self.target.stop(slot).await?;
-        }
+        // A target replaces what an idle slot runs, and keeps it if the new release does not start:
+        // the one to roll back to is not lost to one that is broken.
         self.target.start(slot, release).await?;
         let running = self.target.status().await?;
         if is_ready(&running) {

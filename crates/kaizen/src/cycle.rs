@@ -6,14 +6,14 @@ mod watch;
 
 use std::sync::Arc;
 
-use kaizen_core::record::{Occurrence, RetrainRequest, Trigger};
+use kaizen_core::record::{Occurrence, Release, RetrainRequest, Trigger};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, Digest, Entry, Event, OperationId, Records as _, Result,
-    Target, Timestamp,
+    Actor, ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event, OperationId,
+    Records as _, Result, Stored, Target, Timestamp,
 };
 use kaizen_data::FeatureStore;
 use kaizen_deploy::BlueGreen;
-use kaizen_store::Registry;
+use kaizen_store::{Registry, Version};
 use kaizen_table::{Estimator, FeatureService, Formats, LabelView, PredictionSource, Source};
 
 pub use policy::{Policy, Triggers};
@@ -73,8 +73,10 @@ pub struct Tick {
 
 /// Keeps one model fit for its task: watches it, and replaces it when there is evidence for it.
 ///
-/// All state is in the store and the log. A cycle that was killed at any point and is opened again
-/// goes on where it stopped, and until then the champion serves.
+/// Its state is in the store and the log. A cycle that was killed at any point and is opened again
+/// goes on where it stopped, and until then the champion serves. The predictions are the host's: the
+/// monitors are rebuilt from those that it has kept (see
+/// [`PredictionLog::flush`](kaizen_data::PredictionLog::flush)).
 #[derive(Debug)]
 pub struct Cycle {
     parts: Parts,
@@ -88,7 +90,7 @@ pub struct Cycle {
 
 impl Cycle {
     /// Opens the cycle: enters the policy in the log if it is new, starts on the target what the
-    /// log says is live, and picks up a retraining that was cut off.
+    /// champion's alias names, and picks up a retraining that was cut off.
     pub async fn open(parts: Parts, policy: Policy, now: Timestamp) -> Result<Self> {
         policy.check()?;
         parts.service.guard_against(&parts.labels)?;
@@ -105,24 +107,25 @@ impl Cycle {
             pending: None,
         };
         cycle.configure(now).await?;
+        cycle.reconcile(now).await?;
         cycle.resume().await?;
         Ok(cycle)
     }
 
-    /// The registry of the cycle's models.
+    /// The registry of the cycle's models. An alias that is moved there by hand is followed at the
+    /// next tick.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The rollout of the cycle's releases, for a rollback by hand.
-    pub fn rollout(&self) -> &BlueGreen {
-        &self.rollout
-    }
-
     /// Does what is due at `now`: the first training, a retraining that was cut off, a look at
     /// every unit that has ended, and the retraining that an alarm asks for.
+    ///
+    /// A retraining that cannot be carried through is given up, with an entry in the log, and its
+    /// error is returned; one that the world prevents for now is taken up again by the next tick.
     pub async fn tick(&mut self, now: Timestamp) -> Result<Tick> {
-        if let Some((id, request)) = self.pending.take() {
+        self.reconcile(now).await?;
+        if let Some((id, request)) = self.pending.clone() {
             return self.finish(id, request).await;
         }
         let Some(champion) = self.champion().await? else {
@@ -131,7 +134,7 @@ impl Cycle {
         if self.policy.triggers == Triggers::default() {
             return Ok(Tick::default());
         }
-        let mut watch = match self.watch.take() {
+        let mut watch = match self.watch.take().filter(|watch| watch.champion == champion) {
             Some(watch) => watch,
             None => {
                 let since = self.last_decision.unwrap_or(now);
@@ -155,13 +158,22 @@ impl Cycle {
         }
     }
 
-    /// Retrains now, whatever the monitors say.
+    /// Retrains now, whatever the monitors say. A request that was still open is given up for it.
     pub async fn retrain(&mut self, now: Timestamp, trigger: Trigger) -> Result<Tick> {
-        let operation = OperationId::new(&format!("{}-retrain", self.policy.model), now);
-        let occurrence = Occurrence::new(now, Actor::system("cycle"), operation);
         let champion = self.champion().await?;
-        let request = RetrainRequest { occurrence, champion, trigger };
+        let occurrence = self.occurrence("retrain", now, Actor::system("cycle"));
+        let (model, policy) = (self.policy.model.clone(), self.policy.digest()?);
+        let request = RetrainRequest { occurrence, model, policy, champion, trigger };
         let id = self.parts.store.put(&request, &[]).await?;
+        if let Some((open, superseded)) = self.pending.clone().filter(|(open, _)| *open != id) {
+            self.abandon(open, &superseded, "a later request took its place").await?;
+        }
+        let operation = &request.occurrence.operation;
+        let entries = self.parts.entries().await?;
+        let mut asked = entries.iter().filter(|e| e.event == Event::RetrainRequested);
+        if asked.any(|entry| entry.operation == *operation && entry.subject != id) {
+            return Err(Error::conflict(format!("{operation}: asked for already, otherwise")));
+        }
         let evidence = match &request.trigger {
             Trigger::Drift { report } | Trigger::ValueFell { report } => vec![*report],
             _ => Vec::new(),
@@ -170,27 +182,64 @@ impl Cycle {
         self.finish(id, request).await
     }
 
+    /// Returns to the champion before: its alias moves back, and the traffic with it.
+    pub async fn rollback(&mut self, now: Timestamp, actor: Actor) -> Result<Version> {
+        let occurrence = self.occurrence("rollback", now, actor);
+        let name = &self.policy.model;
+        let version = self.registry.rollback(name, CHAMPION, &[], occurrence.clone()).await?;
+        self.watch = None;
+        self.last_decision = Some(now);
+        self.roll_out(&occurrence, &version, &[]).await?;
+        Ok(version)
+    }
+
     async fn finish(&mut self, id: Digest, request: RetrainRequest) -> Result<Tick> {
+        // Open until it is done, also if the caller drops this future.
+        self.pending = Some((id, request.clone()));
         let alarm = match &request.trigger {
             trigger @ (Trigger::Drift { .. } | Trigger::ValueFell { .. }) => Some(trigger.clone()),
             _ => None,
         };
-        let at = request.occurrence.at;
-        let retraining = match self.fulfil(id, request.clone()).await {
-            Ok(retraining) => retraining,
-            Err(error) => {
-                self.pending = Some((id, request));
-                return Err(error);
+        match self.fulfil(id, &request).await {
+            Ok(retraining) => {
+                self.close(&request);
+                Ok(Tick { alarm, retraining: Some(retraining), ..Tick::default() })
             }
-        };
-        self.last_decision = Some(at);
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => {
+                self.abandon(id, &request, &format!("{error:#}")).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn abandon(&mut self, id: Digest, request: &RetrainRequest, reason: &str) -> Result<()> {
+        const MAX_REASON: usize = 2_000;
+        let reason = reason.chars().take(MAX_REASON).collect();
+        let event = Event::RetrainAbandoned { reason };
+        self.log(&request.occurrence, event, id, vec![]).await?;
+        self.close(request);
+        Ok(())
+    }
+
+    fn close(&mut self, request: &RetrainRequest) {
+        self.pending = None;
         self.watch = None;
-        Ok(Tick { alarm, retraining: Some(retraining), ..Tick::default() })
+        self.last_decision = Some(request.occurrence.at);
     }
 
     async fn champion(&self) -> Result<Option<Digest>> {
         let holder = self.registry.alias(&self.policy.model, CHAMPION).await?;
         Ok(holder.map(|version| version.model))
+    }
+
+    fn occurrence(&self, what: &str, now: Timestamp, actor: Actor) -> Occurrence {
+        let operation = OperationId::new(&self.operation(what), now);
+        Occurrence::new(now, actor, operation)
+    }
+
+    fn operation(&self, what: &str) -> String {
+        format!("{}-{what}", self.policy.model)
     }
 
     fn resting(&self, now: Timestamp) -> bool {
@@ -202,31 +251,66 @@ impl Cycle {
 
     async fn configure(&self, now: Timestamp) -> Result<()> {
         let policy = self.policy.digest()?;
+        let occurrence = self.occurrence("configure", now, Actor::system("cycle"));
         let entries = self.parts.entries().await?;
-        let last = entries.iter().rev().find(|entry| entry.event == Event::Configured);
-        if last.is_some_and(|entry| entry.subject == policy) {
+        let own = |entry: &&Entry| {
+            entry.event == Event::Configured
+                && entry.operation.name() == occurrence.operation.name()
+        };
+        if entries.iter().rev().find(own).is_some_and(|entry| entry.subject == policy) {
             return Ok(());
         }
-        let body = serde_json::to_vec(&self.policy)
-            .map_err(|source| kaizen_core::Error::internal("policy").with_source(source))?;
+        let body = serde_json::to_vec(&self.policy).context(ErrorKind::Internal, "policy")?;
         self.parts.store.put_blob(body.into()).await?;
-        let operation = OperationId::new(&format!("{}-configure", self.policy.model), now);
-        let occurrence = Occurrence::new(now, Actor::system("cycle"), operation);
         self.log(&occurrence, Event::Configured, policy, vec![]).await
+    }
+
+    /// Serves what the champion's alias names: a person may have moved it, or a crash have come
+    /// between the alias and the rollout.
+    async fn reconcile(&self, now: Timestamp) -> Result<()> {
+        let Some(version) = self.registry.alias(&self.policy.model, CHAMPION).await? else {
+            return Ok(());
+        };
+        for status in self.parts.target.status().await?.values() {
+            if status.weight > 0 {
+                let live = self.parts.store.get::<Release>(&status.release).await?.record;
+                if live.model == version.model {
+                    return Ok(());
+                }
+            }
+        }
+        let occurrence = self.occurrence("reconcile", now, Actor::system("cycle"));
+        self.roll_out(&occurrence, &version, &[]).await?;
+        Ok(())
     }
 
     /// Reads from the log when the last decision fell, and which request is still open.
     async fn resume(&mut self) -> Result<()> {
         let entries = self.parts.entries().await?;
-        let decided = entries.iter().rev().find(|e| matches!(e.event, Event::Decided { .. }));
-        self.last_decision = decided.map(|entry| entry.at);
-        let requested = entries.iter().rev().find(|e| e.event == Event::RetrainRequested);
-        if let Some(entry) = requested {
-            let stored = self.parts.store.get::<RetrainRequest>(&entry.subject).await?;
-            if !self.fulfilled(&stored.record).await? {
-                self.pending = Some((stored.id, stored.record));
+        let retrain = self.operation("retrain");
+        let decided = entries.iter().rev().find(|entry| match &entry.event {
+            Event::Decided { .. } | Event::RetrainAbandoned { .. } => {
+                entry.operation.name() == retrain
             }
+            Event::AliasMoved { name, alias, .. } => {
+                *name == self.policy.model && alias == CHAMPION
+            }
+            _ => false,
+        });
+        self.last_decision = decided.map(|entry| entry.at);
+        let requested = entries.iter().rev().find(|entry| {
+            entry.event == Event::RetrainRequested && entry.operation.name() == retrain
+        });
+        let Some(entry) = requested else { return Ok(()) };
+        let Stored { id, record, .. } =
+            self.parts.store.get::<RetrainRequest>(&entry.subject).await?;
+        if self.fulfilled(&record).await? {
+            return Ok(());
         }
+        if record.policy != self.policy.digest()? {
+            return self.abandon(id, &record, "the policy has changed").await;
+        }
+        self.pending = Some((id, record));
         Ok(())
     }
 }

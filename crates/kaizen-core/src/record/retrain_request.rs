@@ -9,6 +9,10 @@ pub struct RetrainRequest {
     /// When, who, in which operation.
     #[serde(flatten)]
     pub occurrence: Occurrence,
+    /// The name under which the model's versions are counted.
+    pub model: String,
+    /// The digest of the policy under which it is to be carried through.
+    pub policy: Digest,
     /// The champion at that time, if there was one.
     pub champion: Option<Digest>,
     /// What set it off.

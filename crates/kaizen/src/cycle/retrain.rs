@@ -1,16 +1,22 @@
 //! One retraining: snapshot, train, evaluate, decide, register, promote, release, roll out.
 
+use std::ops::Range;
+
 use kaizen_core::record::{
     Decision, Evaluation, Model, Occurrence, Profile, Release, RetrainRequest,
 };
 use kaizen_core::{
-    Context, Digest, Entry, ErrorKind, Event, Payload, Records as _, Result, compute, media_type,
+    Context, Digest, Entry, ErrorKind, Event, Payload, Records as _, Result, Stored, Timestamp,
+    compute, media_type,
 };
 use kaizen_data::TrainingData;
 use kaizen_eval::{Rows, Scores};
 use kaizen_package::ModelParts;
 use kaizen_pipeline::{Pipeline, Step};
-use kaizen_table::Scorer;
+use kaizen_store::Version;
+use kaizen_table::arrow::array::BooleanArray;
+use kaizen_table::arrow::compute::filter_record_batch;
+use kaizen_table::{RecordBatch, Scorer, instants};
 use kaizen_train::{Trained, Training};
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -46,18 +52,18 @@ struct Snapshot {
 impl Cycle {
     /// Carries a request through to its end. Every step is cached by content and every change of
     /// state is checked first, so a request that was cut off goes on where it stopped.
-    pub(super) async fn fulfil(&self, id: Digest, request: RetrainRequest) -> Result<Retraining> {
+    pub(super) async fn fulfil(&self, id: Digest, request: &RetrainRequest) -> Result<Retraining> {
         let occurrence = request.occurrence.clone();
         let snapshot = OnceCell::new();
         let pipeline =
             Pipeline::new(self.parts.store.clone(), self.parts.log.clone(), occurrence.clone());
-        let model = self.train(&pipeline, &request, &snapshot).await?;
-        let evaluation = self.evaluate(&pipeline, &request, model, &snapshot).await?;
+        let model = self.train(&pipeline, request, &snapshot).await?;
+        let evaluation = self.evaluate(&pipeline, request, model, &snapshot).await?;
         let version =
             self.registry.register(&self.policy.model, &model, occurrence.clone()).await?;
-        let (decision_id, decision) = self.decide(&request, model, evaluation).await?;
+        let (decision_id, decision) = self.decide(request, model, evaluation).await?;
         let release = match decision.approved() {
-            true => Some(self.promote(&occurrence, version, model, decision_id).await?),
+            true => Some(self.promote(&occurrence, version, decision_id).await?),
             false => None,
         };
         let evaluation = self.parts.store.get::<Evaluation>(&evaluation).await?.record;
@@ -71,10 +77,9 @@ impl Cycle {
         snapshot: &OnceCell<Snapshot>,
     ) -> Result<Digest> {
         let settings = json!({
-            "cutoff": request.occurrence.at,
-            "holdout_units": self.policy.holdout_units,
+            "request": request.occurrence.operation,
+            "policy": request.policy,
             "algorithm": self.parts.estimator.algorithm(),
-            "seed": self.policy.seed.to_string(),
         });
         let step = Step::new("train", 1, &settings)?;
         let inputs = [self.parts.service.digest()?, self.parts.labels.digest()?];
@@ -110,10 +115,8 @@ impl Cycle {
         snapshot: &OnceCell<Snapshot>,
     ) -> Result<Digest> {
         let settings = json!({
-            "cutoff": request.occurrence.at,
-            "costs": self.policy.costs,
-            "bootstrap": self.policy.bootstrap,
-            "unit": self.policy.unit,
+            "request": request.occurrence.operation,
+            "policy": request.policy,
         });
         let step = Step::new("evaluate", 1, &settings)?;
         let inputs: Vec<Digest> = [model].into_iter().chain(request.champion).collect();
@@ -139,7 +142,7 @@ impl Cycle {
         Ok(pipeline.run::<Evaluation>(&step, &inputs, work).await?.output)
     }
 
-    /// The labelled rows up to the request's instant, made once for both steps.
+    /// What was known at the request's instant, made once for both steps.
     async fn snapshot<'a>(
         &self,
         request: &RetrainRequest,
@@ -158,12 +161,19 @@ impl Cycle {
                 }
             }
             let spine = read_all(&parts.examples, &columns).await?;
-            let (service, labels) = (&parts.service, &parts.labels);
-            let all =
-                parts.features.training_set(service, labels, &spine, &parts.time, cutoff).await?;
-            let newest = self.policy.unit.block(cutoff) - i64::from(self.policy.holdout_units);
-            let start = self.policy.unit.start(newest);
-            Ok(Snapshot { train: all.before(start)?, holdout: all.from(start)? })
+            // The holdout is the newest units whose labels have all had their time: flights that
+            // are still in the air are the late ones. The model learns what was known before them.
+            let unit = self.policy.unit;
+            let matured = cutoff.plus_seconds(-i64::from(self.policy.maturity_seconds));
+            let end = unit.block(matured);
+            let start = unit.start(end - i64::from(self.policy.holdout_units));
+            let (older, newer) = (Timestamp::from_micros(i64::MIN)..start, start..unit.start(end));
+            let set = async |range: Range<Timestamp>, cutoff| {
+                let rows = between(&spine, &parts.time, range)?;
+                let (service, labels) = (&parts.service, &parts.labels);
+                parts.features.training_set(service, labels, &rows, &parts.time, cutoff).await
+            };
+            Ok(Snapshot { train: set(older, start).await?, holdout: set(newer, cutoff).await? })
         })
         .await
     }
@@ -175,6 +185,14 @@ impl Cycle {
         evaluation: Digest,
     ) -> Result<(Digest, Decision)> {
         let store = self.parts.store.as_ref();
+        let operation = &request.occurrence.operation;
+        let entries = self.parts.entries().await?;
+        let mut decided = entries.iter().filter(|e| matches!(e.event, Event::Decided { .. }));
+        if let Some(entry) = decided.find(|entry| entry.operation == *operation) {
+            // It was decided before the request was cut off, and is not decided again.
+            let Stored { id, record, .. } = store.get::<Decision>(&entry.subject).await?;
+            return Ok((id, record));
+        }
         let record = store.get::<Evaluation>(&evaluation).await?.record;
         let gates = self.policy.gates_against(request.champion.as_ref());
         let (occurrence, champion) = (request.occurrence.clone(), request.champion);
@@ -190,20 +208,32 @@ impl Cycle {
         &self,
         occurrence: &Occurrence,
         version: u32,
-        model: Digest,
         decision: Digest,
     ) -> Result<Digest> {
         let name = &self.policy.model;
-        let holder = self.registry.alias(name, CHAMPION).await?;
-        if holder.is_none_or(|holder| holder.version != version) {
-            self.registry.promote(name, CHAMPION, version, &decision, occurrence.clone()).await?;
-        }
-        let service = self.parts.service.digest()?;
-        let release =
-            Release { name: name.clone(), version, model, service, functions: Vec::new() };
+        let moved = self.registry.promote(name, CHAMPION, version, &decision, occurrence.clone());
+        let promoted = moved.await?;
+        self.roll_out(occurrence, &promoted, &[decision]).await
+    }
+
+    /// Binds a version to what it needs and moves the traffic to it.
+    pub(super) async fn roll_out(
+        &self,
+        occurrence: &Occurrence,
+        version: &Version,
+        evidence: &[Digest],
+    ) -> Result<Digest> {
+        let release = Release {
+            name: self.policy.model.clone(),
+            version: version.version,
+            model: version.model,
+            service: self.parts.service.digest()?,
+            functions: Vec::new(),
+        };
         let release = self.parts.store.put(&release, &[]).await?;
-        self.log(occurrence, Event::Released, release, vec![model, decision]).await?;
-        self.rollout.release(&release, occurrence.clone(), &[decision]).await?;
+        let based_on = [version.model].into_iter().chain(evidence.iter().copied()).collect();
+        self.log(occurrence, Event::Released, release, based_on).await?;
+        self.rollout.release(&release, occurrence.clone(), evidence).await?;
         Ok(release)
     }
 
@@ -234,13 +264,14 @@ impl Cycle {
         Ok(())
     }
 
-    /// Whether a request has been carried through: refused by its gates, or rolled out.
+    /// Whether a request is closed: refused by its gates, given up, or the alias has moved, after
+    /// which [`reconcile`](Self::reconcile) sees to the traffic.
     pub(super) async fn fulfilled(&self, request: &RetrainRequest) -> Result<bool> {
         let entries = self.parts.entries().await?;
         let own = entries.iter().filter(|e| e.operation == request.occurrence.operation);
         Ok(own.into_iter().any(|entry| match &entry.event {
             Event::Decided { approved } => !approved,
-            Event::Deployed { step, .. } => step == "shifted",
+            Event::RetrainAbandoned { .. } | Event::AliasMoved { .. } => true,
             _ => false,
         }))
     }
@@ -251,6 +282,14 @@ impl Cycle {
         let record = store.get::<Model>(model).await?.record;
         Ok(statement::<Profile>(store, &record.training_set).await?.record)
     }
+}
+
+/// The rows whose instant lies in this range.
+fn between(rows: &RecordBatch, time: &str, range: Range<Timestamp>) -> Result<RecordBatch> {
+    let at = instants(rows, time)?;
+    let inside = |nanos: Option<i64>| Some(range.contains(&Timestamp::from_nanos(nanos?)));
+    let mask: BooleanArray = at.iter().map(inside).collect();
+    filter_record_batch(rows, &mask).context(ErrorKind::Internal, "rows between two instants")
 }
 
 fn parts_of(trained: Trained) -> Result<ModelParts> {

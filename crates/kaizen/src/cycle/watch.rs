@@ -8,8 +8,8 @@ use kaizen_core::{
     Records as _, Result, Stored, Timestamp,
 };
 use kaizen_drift::{Monitor, Reading, ValueMonitor};
-use kaizen_table::arrow::array::{Array, RecordBatch};
-use kaizen_table::arrow::compute::{cast, concat_batches};
+use kaizen_table::arrow::array::{Array, BooleanArray, RecordBatch};
+use kaizen_table::arrow::compute::{cast, concat_batches, filter_record_batch};
 use kaizen_table::{numbers, prediction, with_column};
 
 use super::{Parts, Policy};
@@ -20,7 +20,7 @@ pub(super) const UNIT_VALUES: &str = "unit_values.json";
 /// Watches one champion from its promotion, or from the last decision to keep it.
 #[derive(Debug)]
 pub(super) struct Watch {
-    champion: Digest,
+    pub(super) champion: Digest,
     profile: Digest,
     drift: Monitor,
     value: ValueMonitor,
@@ -49,8 +49,14 @@ impl Watch {
         let values = evaluation.payload(store, UNIT_VALUES).await?;
         let values: Vec<f64> = serde_json::from_slice(&values)
             .context(ErrorKind::Corrupt, format!("unit values of evaluation {}", evaluation.id))?;
+        if profile.record.unit != policy.unit || evaluation.record.unit != policy.unit {
+            return Err(Error::conflict(format!(
+                "model {champion}: it was trained under another unit than the policy's; retrain it"
+            )));
+        }
         let alpha = policy.alpha / 2.0;
         let settings = kaizen_drift::Settings { alpha, seed: policy.seed };
+        // The first whole unit; of one that was cut in two only the champion's rows are looked at.
         let first = policy.unit.block(since);
         Ok(Self {
             champion,
@@ -81,7 +87,7 @@ impl Watch {
         if policy.triggers.value {
             let matured = now.plus_seconds(-i64::from(policy.maturity_seconds));
             while self.next_value < policy.unit.block(matured) {
-                self.look_at_value(parts, policy, self.next_value, now).await?;
+                self.look_at_value(parts, policy, self.next_value).await?;
                 self.next_value += 1;
             }
         }
@@ -89,7 +95,7 @@ impl Watch {
     }
 
     async fn look_at_inputs(&mut self, parts: &Parts, policy: &Policy, unit: i64) -> Result<()> {
-        let Some(rows) = predictions(parts, policy, unit).await? else { return Ok(()) };
+        let Some(rows) = self.predictions(parts, policy, unit).await? else { return Ok(()) };
         let reading = self.drift.observe(unit, &rows)?;
         self.drift_evidence = Some(reading.evidence);
         if reading.alarm && self.alarm.is_none() {
@@ -99,15 +105,11 @@ impl Watch {
         Ok(())
     }
 
-    async fn look_at_value(
-        &mut self,
-        parts: &Parts,
-        policy: &Policy,
-        unit: i64,
-        now: Timestamp,
-    ) -> Result<()> {
-        let Some(rows) = predictions(parts, policy, unit).await? else { return Ok(()) };
-        let Some(value) = value_per_row(parts, policy, &rows, now).await? else { return Ok(()) };
+    async fn look_at_value(&mut self, parts: &Parts, policy: &Policy, unit: i64) -> Result<()> {
+        // Labels as they were known when the unit was mature, whenever this is computed.
+        let mature = policy.unit.start(unit + 1).plus_seconds(policy.maturity_seconds.into());
+        let Some(rows) = self.predictions(parts, policy, unit).await? else { return Ok(()) };
+        let Some(value) = value_per_row(parts, policy, &rows, mature).await? else { return Ok(()) };
         let reading = self.value.observe(unit, value)?;
         self.value_evidence = Some(reading.evidence);
         if reading.alarm && self.alarm.is_none() {
@@ -115,6 +117,26 @@ impl Watch {
             self.alarm = Some(Trigger::ValueFell { report });
         }
         Ok(())
+    }
+
+    /// What the champion predicted in one unit; nothing if it did not.
+    async fn predictions(
+        &self,
+        parts: &Parts,
+        policy: &Policy,
+        unit: i64,
+    ) -> Result<Option<RecordBatch>> {
+        let (from, to) = (policy.unit.start(unit), policy.unit.start(unit + 1));
+        let batches = parts.predictions.read(from, to).await?;
+        let Some(first) = batches.first() else { return Ok(None) };
+        let rows = concat_batches(&first.schema(), &batches)
+            .context(ErrorKind::Invalid, format!("predictions from {from} on: schemas differ"))?;
+        let champion = self.champion.to_string();
+        let models = kaizen_table::texts(&rows, prediction::MODEL)?;
+        let own: BooleanArray =
+            models.iter().map(|model| Some(model == Some(champion.as_str()))).collect();
+        let rows = filter_record_batch(&rows, &own).context(ErrorKind::Internal, "own rows")?;
+        Ok((rows.num_rows() > 0).then_some(rows))
     }
 
     /// Records an alarm with the predictions that raised it.
@@ -175,25 +197,15 @@ pub(super) async fn statement<R: Record>(
     Err(Error::not_found(format!("{} about {subject}", R::KIND)))
 }
 
-/// What was predicted in one unit; nothing if nothing was.
-async fn predictions(parts: &Parts, policy: &Policy, unit: i64) -> Result<Option<RecordBatch>> {
-    let (from, to) = (policy.unit.start(unit), policy.unit.start(unit + 1));
-    let batches = parts.predictions.read(from, to).await?;
-    let Some(first) = batches.first() else { return Ok(None) };
-    let rows = concat_batches(&first.schema(), &batches)
-        .context(ErrorKind::Invalid, format!("predictions from {from} on: schemas differ"))?;
-    Ok((rows.num_rows() > 0).then_some(rows))
-}
-
-/// The mean value in money of those predictions whose labels are known by now.
+/// The mean value in money of those predictions whose labels are known by then.
 async fn value_per_row(
     parts: &Parts,
     policy: &Policy,
     rows: &RecordBatch,
-    now: Timestamp,
+    known_by: Timestamp,
 ) -> Result<Option<f64>> {
     let rows = with_entity(parts, rows).await?;
-    let labels = parts.features.labels(&parts.labels, &rows, now).await?;
+    let labels = parts.features.labels(&parts.labels, &rows, known_by).await?;
     let scores = numbers(&rows, prediction::SCORE)?;
     let threshold = policy.costs.threshold();
     let known = (0..rows.num_rows()).filter(|row| labels.is_valid(*row));

@@ -1,4 +1,5 @@
 //! The facade's own parts.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod cycle;
 mod embedded;
