@@ -77,7 +77,7 @@ async fn tell(
     println!("{}\n", story.table());
     if let Caller::Http(http) = caller {
         let (agreed, asked) = (http.agreed, http.asked);
-        println!("features served over HTTP equal the offline join: {agreed} of {asked} requests");
+        println!("online features equal the offline join: {agreed} of {asked} flights");
         http.stop().await?;
     }
     println!("audit log: {} entries, verified", story.audit.entries);

@@ -19,7 +19,7 @@ pub const MODEL: &str = "flight_delays";
 
 /// The instant of a prediction: one hour before the scheduled departure.
 pub const TIME: &str = "predict_at";
-const MARGIN: f64 = 1.0;
+pub const MARGIN: f64 = 1.0;
 const HOUR: u32 = 3600;
 const DAY: u32 = 24 * HOUR;
 

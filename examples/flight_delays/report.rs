@@ -146,7 +146,7 @@ fn meaning_of_evidence(story: &Story) -> Markup {
     html! { p {
         "After each day, the evidence against “the days are as they were when the champion was "
         "trained”. The alarm sounds at the red line. If days came in no order at all, either curve "
-        "would ever reach it with a probability of at most "
+        "would reach it between two decisions with a probability of at most "
         (format!("{:.0} %", 100.0 / story.threshold()))
         ", over all days and features together; seasons and spells of weather do have an order, "
         "which is what it finds."

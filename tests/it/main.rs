@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod flights;
 mod leak;
+mod policy;
 mod whole_loop;
 
 // Of the repository itself.

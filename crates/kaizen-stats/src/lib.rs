@@ -1,6 +1,6 @@
 //! Pure statistics: exact sums, metrics with intervals, distances and e-processes.
 //!
-//! *You are here:* below the loop; data, eval, drift and deploy compute with it.\
+//! *You are here:* below the loop; data, eval and drift compute with it.\
 //! *Takes:* slices of numbers, and the unit of independence of each.\
 //! *Gives:* numbers, each with the error that it holds.\
 //! *Touches the world through:* nothing.

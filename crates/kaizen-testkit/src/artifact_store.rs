@@ -11,7 +11,7 @@ use kaizen_core::{
 };
 
 /// Checks every rule.
-pub async fn all(store: &dyn ArtifactStore) {
+pub async fn suite(store: &dyn ArtifactStore) {
     blobs_come_back_under_their_digest(store).await;
     putting_a_blob_again_changes_nothing(store).await;
     a_missing_blob_is_not_found(store).await;

@@ -10,7 +10,7 @@ use kaizen_core::{
 };
 
 /// Checks every rule.
-pub async fn all(log: &dyn AuditLog) {
+pub async fn suite(log: &dyn AuditLog) {
     entries_come_back_in_order(log).await;
     appending_nothing_changes_nothing(log).await;
     a_wrong_expectation_is_a_conflict(log).await;

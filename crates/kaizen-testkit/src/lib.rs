@@ -11,7 +11,7 @@
 //! # async fn main() {
 //! // Here would stand your own store.
 //! let store = kaizen_testkit::MemoryStore::default();
-//! kaizen_testkit::artifact_store::all(&store).await;
+//! kaizen_testkit::artifact_store::suite(&store).await;
 //! # }
 //! ```
 

@@ -7,7 +7,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let releases = [Digest::of("a"), Digest::of("b")];
-//! target::conforms(async || MemoryTarget::new("memory", releases), &releases).await;
+//! target::suite(async || MemoryTarget::new("memory", releases), &releases).await;
 //! # }
 //! ```
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite fails by panicking")]
@@ -20,7 +20,7 @@ use kaizen_core::{Digest, Error, ErrorKind, Result, SlotStatus, Target, async_tr
 
 /// Runs every rule, each on a new and empty target that `make` gives. The target must be able to run
 /// both releases.
-pub async fn conforms<T: Target>(make: impl AsyncFn() -> T, releases: &[Digest; 2]) {
+pub async fn suite<T: Target>(make: impl AsyncFn() -> T, releases: &[Digest; 2]) {
     has_a_name(&make().await).await;
     starts_without_traffic(&make().await, releases).await;
     moves_all_traffic_at_once(&make().await, releases).await;

@@ -1,4 +1,9 @@
 //! The cycle: trigger → retrain → gate → rollout, and every step in the log.
+//!
+//! [`Cycle::open`] recovers from the log. [`Cycle::tick`] makes the target serve what the champion's
+//! alias names; then it finishes a retraining that was cut off, or trains if there is no champion, or
+//! looks at every unit that has ended and, on an alarm and not sooner than the policy's rest, retrains:
+//! snapshot → train → evaluate → register → decide → promote → release → roll out.
 
 mod policy;
 mod retrain;

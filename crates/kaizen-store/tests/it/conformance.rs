@@ -7,7 +7,7 @@ use kaizen_testkit::{MemoryLog, MemoryStore, artifact_store, audit_log};
 async fn local_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(dir.path()).await.unwrap();
-    artifact_store::all(&store).await;
+    artifact_store::suite(&store).await;
     // A store that is full already, and was opened anew, is held to the same rules.
     let before = kaizen_core::ArtifactStore::manifests(&store).await.unwrap();
     let again = LocalStore::open(dir.path()).await.unwrap();
@@ -16,7 +16,7 @@ async fn local_store() {
 
 #[tokio::test]
 async fn memory_store() {
-    artifact_store::all(&MemoryStore::default()).await;
+    artifact_store::suite(&MemoryStore::default()).await;
 }
 
 #[tokio::test]
@@ -24,13 +24,13 @@ async fn local_log() {
     let dir = tempfile::tempdir().unwrap();
     let signer = Arc::new(Ed25519Signer::from_seed("kaizen.test/log", [1; 32]).unwrap());
     let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
-    audit_log::all(&log).await;
-    audit_log::all(&LocalLog::open(dir.path(), signer.clone()).await.unwrap()).await;
+    audit_log::suite(&log).await;
+    audit_log::suite(&LocalLog::open(dir.path(), signer.clone()).await.unwrap()).await;
     let verified = LocalLog::verify(dir.path(), &signer.verifier()).await.unwrap();
     assert!(verified.size > 1400);
 }
 
 #[tokio::test]
 async fn memory_log() {
-    audit_log::all(&MemoryLog::default()).await;
+    audit_log::suite(&MemoryLog::default()).await;
 }

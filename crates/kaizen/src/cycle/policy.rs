@@ -21,8 +21,8 @@ pub struct Policy {
     pub holdout_units: u32,
     /// A unit's value is reckoned this many seconds after its end, when its labels are known.
     pub maturity_seconds: u32,
-    /// Of each champion's term: the probability of any false alarm, shared evenly between the
-    /// monitor of drift and that of value.
+    /// From one decision to the next: the probability of any false alarm, half for the monitor of
+    /// drift, half for that of value.
     pub alpha: f64,
     /// What each kind of answer is worth, in money.
     pub costs: CostMatrix,

@@ -83,7 +83,7 @@ fn turn() -> Occurrence {
 async fn it_keeps_the_rules_of_targets() {
     let store = Arc::new(MemoryStore::default());
     let releases = [save(&*store, 1, "0.25").await, save(&*store, 2, "0.75").await];
-    target::conforms(async || embedded(&store), &releases).await;
+    target::suite(async || embedded(&store), &releases).await;
 }
 
 #[tokio::test]
