@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kaizen_core::{
     ArtifactStore, AuditLog, Bytes, Checkpoint, Clock, Context, Digest, Entry, Error, ErrorKind,
@@ -120,5 +121,60 @@ impl AuditLog for MemoryLog {
         let log = lock(&self.0);
         let root = Digest::of_json(&*log)?;
         Ok(Checkpoint::new("memory".to_owned(), log.len() as u64, root, String::new()))
+    }
+}
+
+/// A log that fails: for one append, or for as long as it is broken. Reading always works.
+#[derive(Debug)]
+pub struct FaultyLog {
+    inner: Arc<dyn AuditLog>,
+    broken: AtomicBool,
+    /// Appends until the fault, itself included; 0 for none.
+    left: AtomicU64,
+}
+
+impl FaultyLog {
+    /// A log that works, over another.
+    pub fn new(inner: Arc<dyn AuditLog>) -> Self {
+        Self { inner, broken: AtomicBool::new(false), left: AtomicU64::new(0) }
+    }
+
+    /// From now on every append fails, or none.
+    pub fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// The `nth` append from now on fails, counted from 1.
+    pub fn fail_nth(&self, nth: u64) {
+        self.left.store(nth, Ordering::SeqCst);
+    }
+
+    /// Whether the fault that [`fail_nth`](Self::fail_nth) set is still to come.
+    pub fn is_pending(&self) -> bool {
+        self.left.load(Ordering::SeqCst) > 0
+    }
+}
+
+#[async_trait]
+impl AuditLog for FaultyLog {
+    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
+        let next = |left: u64| left.checked_sub(1);
+        let now = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next) == Ok(1);
+        if now || self.broken.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "log: disk full, by an injected fault"));
+        }
+        self.inner.append(entries, expected).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.inner.size().await
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        self.inner.read(indices).await
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint> {
+        self.inner.checkpoint().await
     }
 }

@@ -25,4 +25,4 @@ pub mod point_in_time;
 pub mod source;
 pub mod target;
 
-pub use fakes::{ManualClock, MemoryLog, MemoryStore};
+pub use fakes::{FaultyLog, ManualClock, MemoryLog, MemoryStore};

@@ -1,14 +1,15 @@
 //! What a rollout leaves behind when a call fails: traffic on exactly one healthy release, always.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kaizen_core::{AuditLog, Error, ErrorKind, Result, async_trait};
 use kaizen_deploy::{BlueGreen, SmokeCheck};
 use kaizen_testkit::target::Fault;
 use proptest::prelude::*;
 
-use crate::place::{BrokenLog, Place, release, turn};
+use kaizen_testkit::FaultyLog;
+
+use crate::place::{Place, release, turn};
 
 /// More calls than any change makes.
 const CALLS: u32 = 12;
@@ -58,7 +59,7 @@ async fn a_rollback_survives_a_fault_at_any_call() {
 #[tokio::test]
 async fn a_log_that_takes_no_entry_gets_no_change() {
     let place = Place::new();
-    let log = Arc::new(BrokenLog { inner: Arc::clone(&place.log), ..BrokenLog::default() });
+    let log = Arc::new(FaultyLog::new(place.log.clone()));
     let rollout = BlueGreen::new(
         Arc::clone(&place.target) as _,
         Arc::clone(&place.store) as _,
@@ -67,14 +68,14 @@ async fn a_log_that_takes_no_entry_gets_no_change() {
     for number in [1, 2] {
         rollout.release(&release(number), turn(), &[]).await.unwrap();
     }
-    log.broken.store(true, Ordering::Relaxed);
+    log.set_broken(true);
     assert!(rollout.rollback(turn(), &[]).await.unwrap_err().to_string().contains("disk full"));
     assert_eq!(place.live().await, Some(("green".into(), release(2))));
     assert!(rollout.release(&release(3), turn(), &[]).await.is_err());
     assert_eq!(place.live().await, Some(("green".into(), release(2))));
     assert_eq!(place.logged().await, place.live().await);
 
-    log.broken.store(false, Ordering::Relaxed);
+    log.set_broken(false);
     rollout.release(&release(3), turn(), &[]).await.unwrap();
     assert_eq!(place.logged().await, Some(("blue".into(), release(3))));
 }

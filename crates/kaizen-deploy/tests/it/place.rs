@@ -1,15 +1,10 @@
 //! A place to deploy to, with everything in memory.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use kaizen_core::record::{Deployment, Occurrence};
-use kaizen_core::{
-    Actor, AuditLog, Checkpoint, Digest, Entry, Error, ErrorKind, Event, OperationId, Records,
-    Result, Target, Timestamp, async_trait,
-};
+use kaizen_core::{Actor, AuditLog, Digest, Entry, Event, OperationId, Records, Target, Timestamp};
 use kaizen_deploy::BlueGreen;
 use kaizen_testkit::target::{Fault, FaultyTarget, MemoryTarget};
 use kaizen_testkit::{MemoryLog, MemoryStore};
@@ -94,33 +89,4 @@ impl Place {
 
 pub(crate) fn slots(pairs: &[(&str, u8)]) -> BTreeMap<String, Digest> {
     pairs.iter().map(|(slot, number)| ((*slot).to_owned(), release(*number))).collect()
-}
-
-/// A log that takes no entry while it is broken.
-#[derive(Debug, Default)]
-pub(crate) struct BrokenLog {
-    pub(crate) inner: Arc<MemoryLog>,
-    pub(crate) broken: AtomicBool,
-}
-
-#[async_trait]
-impl AuditLog for BrokenLog {
-    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Unavailable, "log: disk full"));
-        }
-        self.inner.append(entries, expected).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
-    }
 }

@@ -2,18 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kaizen_core::record::{Occurrence, Run};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, Bytes, Checkpoint, Digest, Entry, Error, ErrorKind, Event,
-    OperationId, Payload, Record, Records, Result, Timestamp, async_trait,
+    Actor, ArtifactStore, AuditLog, Bytes, Digest, Error, ErrorKind, Event, OperationId, Payload,
+    Record, Records, Result, Timestamp, async_trait,
 };
 use kaizen_pipeline::{Outcome, Pipeline, Step};
-use kaizen_testkit::{MemoryLog, MemoryStore};
+use kaizen_testkit::{FaultyLog, MemoryLog, MemoryStore};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -84,44 +83,19 @@ impl ArtifactStore for Faulty {
     }
 }
 
-/// A log that can refuse, as if the process died just before the append.
-#[derive(Debug, Default)]
-struct Mortal {
-    inner: MemoryLog,
-    dead: AtomicBool,
-}
-
-#[async_trait]
-impl AuditLog for Mortal {
-    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        if self.dead.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Unavailable, "log: the process died"));
-        }
-        self.inner.append(entries, expected).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
-    }
-}
-
 struct World {
     store: Arc<Faulty>,
-    log: Arc<Mortal>,
+    log: Arc<FaultyLog>,
     done: Arc<AtomicUsize>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { store: Arc::default(), log: Arc::default(), done: Arc::default() }
+        Self {
+            store: Arc::default(),
+            log: Arc::new(FaultyLog::new(Arc::new(MemoryLog::default()))),
+            done: Arc::default(),
+        }
     }
 
     fn pipeline_at(&self, text: &str) -> Pipeline {
@@ -130,7 +104,7 @@ impl World {
         let occurrence = Occurrence::new(at, Actor::system("test"), operation);
         Pipeline::new(
             Arc::<Faulty>::clone(&self.store),
-            Arc::<Mortal>::clone(&self.log),
+            Arc::<FaultyLog>::clone(&self.log),
             occurrence,
         )
     }
@@ -260,9 +234,9 @@ async fn an_output_that_is_not_there_or_of_another_kind_is_refused() {
 #[tokio::test]
 async fn a_crash_before_the_entry_is_made_good_when_the_operation_resumes() {
     let world = World::new();
-    world.log.dead.store(true, Ordering::SeqCst);
+    world.log.set_broken(true);
     world.run(&step(), &inputs()).await.unwrap_err();
-    world.log.dead.store(false, Ordering::SeqCst);
+    world.log.set_broken(false);
     for _ in 0..2 {
         assert!(world.run(&step(), &inputs()).await.unwrap().cached);
         assert_eq!(world.log.size().await.unwrap(), 1, "one entry, not none and not two");

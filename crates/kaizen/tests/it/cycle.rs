@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use kaizen::EmbeddedTarget;
 use kaizen::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use kaizen::arrow::compute::cast;
 use kaizen::core::record::Trigger;
-use kaizen::core::{Checkpoint, Entry, Event, async_trait};
+use kaizen::core::{Entry, Event};
 use kaizen::cycle::{CHAMPION, Tick};
 use kaizen::data::{MemorySource, PredictionLog};
 use kaizen::eval::{CostMatrix, Gate};
@@ -17,39 +16,9 @@ use kaizen::serve::Router;
 use kaizen::stats::Bootstrap;
 use kaizen::table::{PredictionSink, RecordBatch, instants, prediction, with_column};
 use kaizen_testkit::drifting::Drifting;
-use kaizen_testkit::{MemoryLog, MemoryStore};
+use kaizen_testkit::{FaultyLog, MemoryLog, MemoryStore};
 
 const MODEL: &str = "returns";
-
-/// A log that is away for one append.
-#[derive(Debug)]
-struct Faulty {
-    inner: Arc<MemoryLog>,
-    /// Appends until the fault; negative once it is over.
-    left: AtomicI64,
-}
-
-#[async_trait]
-impl AuditLog for Faulty {
-    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        match self.left.fetch_sub(1, Ordering::SeqCst) {
-            1 => Err(Error::new(ErrorKind::Unavailable, "the log is away")),
-            _ => self.inner.append(entries, expected).await,
-        }
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
-    }
-}
 
 /// What outlives a process: the store, the log and the predictions.
 struct World {
@@ -188,12 +157,13 @@ async fn wherever_the_log_fails_the_request_is_carried_through_once() {
         first.cycle.tick(world.day(40)).await.unwrap();
         let before = world.events().await;
 
-        let log = Arc::new(Faulty { inner: world.log.clone(), left: AtomicI64::new(nth) });
+        let log = Arc::new(FaultyLog::new(world.log.clone()));
+        log.fail_nth(nth);
         let cut_off = match world.open(log.clone(), 50).await {
             Ok(mut process) => process.cycle.retrain(world.day(50), manual()).await.is_err(),
             Err(_) => true,
         };
-        assert_eq!(cut_off, log.left.load(Ordering::SeqCst) <= 0, "fault {nth}");
+        assert_eq!(cut_off, !log.is_pending(), "fault {nth}");
 
         // The process is gone. Another opens what is left: what the alias names serves at once.
         let mut process = world.open(world.log.clone(), 51).await.unwrap();
