@@ -109,12 +109,12 @@ impl Story {
     /// The table for the terminal.
     pub fn table(&self) -> String {
         let mut lines = vec![format!(
-            "{:<11} {:<66} {:<48} {:<5} {:>12}",
+            "{:<11} {:<84} {:<42} {:<5} {:>12}",
             "day", "event", "evidence", "model", "value so far"
         )];
         for event in &self.served().events {
             lines.push(format!(
-                "{:<11} {:<66} {:<48} {:<5} {:>12}",
+                "{:<11} {:<84} {:<42} {:<5} {:>12}",
                 self.date(event.day),
                 event.what,
                 event.evidence,

@@ -57,9 +57,7 @@ async fn check_that_it_goes_on(dir: &Path, world: &World) -> bool {
     let before = entries(&host).await;
     let requested = before.iter().filter(|e| e.event == Event::RetrainRequested).count();
     let decided = before.iter().filter(|e| matches!(e.event, Event::Decided { .. })).count();
-    if requested == decided {
-        assert_eq!(served.release().model, champion.model);
-    }
+    assert_eq!(served.release().model, champion.model);
     served.scorer().score(&world.rows.slice(0, 5)).unwrap();
 
     // The request that was cut off is carried through, once, and the log still verifies.

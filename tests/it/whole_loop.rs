@@ -21,7 +21,7 @@ async fn a_month_of_flights_turns_the_loop() {
     let mut host = Host::open(dir.path(), policy, &world, days().start(start)).await.unwrap();
     let mut http = Caller::Http(Box::new(HttpCaller::start(&host, dir.path()).await.unwrap()));
 
-    let mut retrained = Vec::new();
+    let (mut retrained, mut looks) = (Vec::new(), 0);
     let (mut scores, mut late) = (Vec::new(), Vec::new());
     for day in start + 21..=start + 30 {
         let now = days().start(day);
@@ -32,7 +32,9 @@ async fn a_month_of_flights_turns_the_loop() {
             }
             _ => host.cycle.tick(now).await.unwrap(),
         };
+        looks += usize::from(tick.drift_evidence.is_some());
         retrained.extend(tick.retraining);
+        host.predictions.flush().await.unwrap();
         let rows = world.on(day);
         late.extend_from_slice(&world.late[rows.clone()]);
         scores.extend(http.answer(&host, &world, day, rows).await.unwrap());
@@ -46,6 +48,9 @@ async fn a_month_of_flights_turns_the_loop() {
     assert_eq!(versions.len(), retrained.len());
     let champion = host.cycle.registry().alias(MODEL, CHAMPION).await.unwrap().unwrap();
     assert_eq!(host.router.pick("x").unwrap().release().model, champion.model);
+
+    // It was watched on every morning after the first but the one on which a person asked.
+    assert!(looks >= 7, "{looks} looks");
 
     // It predicts: what it answered over HTTP ranks the flights far better than chance.
     let auc = kaizen::stats::metric::auc(&scores, &late).unwrap();
