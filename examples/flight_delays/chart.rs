@@ -102,7 +102,8 @@ impl Chart<'_> {
         let x = range(&mut points().map(|point| point.0));
         let y = range(&mut points().map(|point| point.1).chain(self.level));
         let air = (y.1 - y.0) * 0.05;
-        (x, (y.0 - air, y.1 + air))
+        // Room above for the legend.
+        (x, (y.0 - air, y.1 + 4.0 * air))
     }
 }
 

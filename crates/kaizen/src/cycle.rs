@@ -131,7 +131,11 @@ impl Cycle {
     pub async fn tick(&mut self, now: Timestamp) -> Result<Tick> {
         self.reconcile(now).await?;
         if let Some((id, request)) = self.pending.clone() {
-            return self.finish(id, request).await;
+            if !self.fulfilled(&request).await? {
+                return self.finish(id, request).await;
+            }
+            // Its alias has moved, and the traffic follows the alias.
+            self.close(&request);
         }
         let Some(champion) = self.champion().await? else {
             return self.retrain(now, Trigger::NoChampion).await;
@@ -170,25 +174,24 @@ impl Cycle {
         let (model, policy) = (self.policy.model.clone(), self.policy.digest()?);
         let request = RetrainRequest { occurrence, model, policy, champion, trigger };
         let id = self.parts.store.put(&request, &[]).await?;
-        if let Some((open, superseded)) = self.pending.clone().filter(|(open, _)| *open != id) {
-            self.abandon(open, &superseded, "a later request took its place").await?;
-        }
         let operation = &request.occurrence.operation;
-        let entries = self.parts.entries().await?;
-        let mut asked = entries.iter().filter(|e| e.event == Event::RetrainRequested);
-        if asked.any(|entry| entry.operation == *operation && entry.subject != id) {
-            return Err(Error::conflict(format!("{operation}: asked for already, otherwise")));
-        }
-        let evidence = match &request.trigger {
-            Trigger::Drift { report } | Trigger::ValueFell { report } => vec![*report],
-            _ => Vec::new(),
+        let closed = |entry: &Entry| match entry.event {
+            Event::RetrainAbandoned { .. } => true,
+            Event::RetrainRequested => entry.subject != id,
+            _ => false,
         };
-        self.log(&request.occurrence, Event::RetrainRequested, id, evidence).await?;
+        let entries = self.parts.entries().await?;
+        if entries.iter().any(|entry| entry.operation == *operation && closed(entry)) {
+            let message = format!("{operation}: asked for already; ask at a later instant");
+            return Err(Error::conflict(message));
+        }
+        self.supersede(Some(id), "a later request took its place").await?;
         self.finish(id, request).await
     }
 
     /// Returns to the champion before: its alias moves back, and the traffic with it.
     pub async fn rollback(&mut self, now: Timestamp, actor: Actor) -> Result<Version> {
+        self.supersede(None, "a person rolled back").await?;
         let occurrence = self.occurrence("rollback", now, actor);
         let name = &self.policy.model;
         let version = self.registry.rollback(name, CHAMPION, &[], occurrence.clone()).await?;
@@ -201,6 +204,11 @@ impl Cycle {
     async fn finish(&mut self, id: Digest, request: RetrainRequest) -> Result<Tick> {
         // Open until it is done, also if the caller drops this future.
         self.pending = Some((id, request.clone()));
+        let evidence = match &request.trigger {
+            Trigger::Drift { report } | Trigger::ValueFell { report } => vec![*report],
+            _ => Vec::new(),
+        };
+        self.log(&request.occurrence, Event::RetrainRequested, id, evidence).await?;
         let alarm = match &request.trigger {
             trigger @ (Trigger::Drift { .. } | Trigger::ValueFell { .. }) => Some(trigger.clone()),
             _ => None,
@@ -212,10 +220,24 @@ impl Cycle {
             }
             Err(error) if error.is_retryable() => Err(error),
             Err(error) => {
-                self.abandon(id, &request, &format!("{error:#}")).await?;
+                match self.fulfilled(&request).await? {
+                    true => self.close(&request),
+                    false => self.abandon(id, &request, &format!("{error:#}")).await?,
+                }
                 Err(error)
             }
         }
+    }
+
+    /// Gives up the open request, unless it is `kept`, or is done but for the traffic.
+    async fn supersede(&mut self, kept: Option<Digest>, reason: &str) -> Result<()> {
+        let open = self.pending.clone().filter(|(id, _)| Some(*id) != kept);
+        let Some((id, request)) = open else { return Ok(()) };
+        match self.fulfilled(&request).await? {
+            true => self.close(&request),
+            false => self.abandon(id, &request, reason).await?,
+        }
+        Ok(())
     }
 
     async fn abandon(&mut self, id: Digest, request: &RetrainRequest, reason: &str) -> Result<()> {
@@ -277,7 +299,7 @@ impl Cycle {
             return Ok(());
         };
         for status in self.parts.target.status().await?.values() {
-            if status.weight > 0 {
+            if status.weight > 0 && status.ready {
                 let live = self.parts.store.get::<Release>(&status.release).await?.record;
                 if live.model == version.model {
                     return Ok(());
@@ -285,7 +307,9 @@ impl Cycle {
             }
         }
         let occurrence = self.occurrence("reconcile", now, Actor::system("cycle"));
-        self.roll_out(&occurrence, &version, &[]).await?;
+        let history = self.registry.history(&self.policy.model, CHAMPION).await?;
+        let evidence = history.last().map_or(&[][..], |moved| &moved.evidence);
+        self.roll_out(&occurrence, &version, evidence).await?;
         Ok(())
     }
 
@@ -302,20 +326,24 @@ impl Cycle {
             }
             _ => false,
         });
-        self.last_decision = decided.map(|entry| entry.at);
-        let requested = entries.iter().rev().find(|entry| {
+        let last_decision = decided.map(|entry| entry.at);
+        let requested = entries.iter().filter(|entry| {
             entry.event == Event::RetrainRequested && entry.operation.name() == retrain
         });
-        let Some(entry) = requested else { return Ok(()) };
-        let Stored { id, record, .. } =
-            self.parts.store.get::<RetrainRequest>(&entry.subject).await?;
-        if self.fulfilled(&record).await? {
-            return Ok(());
+        for entry in requested {
+            let stored = self.parts.store.get::<RetrainRequest>(&entry.subject).await?;
+            let Stored { id, record, .. } = stored;
+            if self.fulfilled(&record).await? {
+                continue;
+            }
+            self.supersede(None, "a later request took its place").await?;
+            self.pending = Some((id, record));
         }
-        if record.policy != self.policy.digest()? {
-            return self.abandon(id, &record, "the policy has changed").await;
+        let policy = self.policy.digest()?;
+        if self.pending.as_ref().is_some_and(|(_, request)| request.policy != policy) {
+            self.supersede(None, "the policy has changed").await?;
         }
-        self.pending = Some((id, record));
+        self.last_decision = self.last_decision.max(last_decision);
         Ok(())
     }
 }

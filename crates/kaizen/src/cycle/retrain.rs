@@ -63,6 +63,8 @@ impl Cycle {
             self.registry.register(&self.policy.model, &model, occurrence.clone()).await?;
         let (decision_id, decision) = self.decide(request, model, evaluation).await?;
         let release = match decision.approved() {
+            // The same data gave the same model: it holds the alias already.
+            true if request.champion == Some(model) => None,
             true => Some(self.promote(&occurrence, version, decision_id).await?),
             false => None,
         };
@@ -270,7 +272,9 @@ impl Cycle {
         let entries = self.parts.entries().await?;
         let own = entries.iter().filter(|e| e.operation == request.occurrence.operation);
         Ok(own.into_iter().any(|entry| match &entry.event {
-            Event::Decided { approved } => !approved,
+            Event::Decided { approved } => {
+                !approved || entry.evidence.first() == request.champion.as_ref()
+            }
             Event::RetrainAbandoned { .. } | Event::AliasMoved { .. } => true,
             _ => false,
         }))

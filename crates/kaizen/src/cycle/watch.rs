@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kaizen_core::record::{DriftReport, Evaluation, Model, Occurrence, Profile, Trigger};
+use kaizen_core::record::{Decision, DriftReport, Evaluation, Model, Occurrence, Profile, Trigger};
 use kaizen_core::{
     Actor, ArtifactStore, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Record,
     Records as _, Result, Stored, Timestamp,
@@ -45,7 +45,7 @@ impl Watch {
         let store = parts.store.as_ref();
         let model = store.get::<Model>(&champion).await?.record;
         let profile: Stored<Profile> = statement(store, &model.training_set).await?;
-        let evaluation: Stored<Evaluation> = statement(store, &champion).await?;
+        let evaluation = promoted_on(store, &champion).await?;
         let values = evaluation.payload(store, UNIT_VALUES).await?;
         let values: Vec<f64> = serde_json::from_slice(&values)
             .context(ErrorKind::Corrupt, format!("unit values of evaluation {}", evaluation.id))?;
@@ -182,6 +182,20 @@ impl Watch {
 }
 
 const REPORTED_FEATURES: usize = 10;
+
+/// The evaluation on which a model was promoted.
+async fn promoted_on(store: &dyn ArtifactStore, model: &Digest) -> Result<Stored<Evaluation>> {
+    let wanted = kaizen_core::record::artifact_type(Decision::KIND);
+    for id in store.referrers(model).await? {
+        if store.manifest(&id).await?.artifact_type.as_deref() == Some(&wanted) {
+            let decision = store.get::<Decision>(&id).await?.record;
+            if decision.approved() && decision.champion != Some(*model) {
+                return store.get(&decision.evaluation).await;
+            }
+        }
+    }
+    Err(Error::not_found(format!("a decision that approved model {model}")))
+}
 
 /// The one statement of this kind about `subject`.
 pub(super) async fn statement<R: Record>(

@@ -177,12 +177,53 @@ async fn wherever_the_log_fails_the_request_is_carried_through_once() {
         assert_eq!(decided, requested, "fault {nth}");
         let versions = process.cycle.registry().versions(MODEL).await.unwrap();
         assert_eq!(versions.len(), requested, "fault {nth}");
+        // Approved means promoted, and once.
+        assert_eq!(process.champion().await, versions.last().unwrap().model, "fault {nth}");
+        let moved = world.count(|e| matches!(e, Event::AliasMoved { .. })).await;
+        assert_eq!(moved, requested, "fault {nth}");
         assert_eq!(world.count(|e| matches!(e, Event::RetrainAbandoned { .. })).await, 0);
         if !cut_off {
             assert!(nth > 8, "the retraining appended only {nth} times");
             return;
         }
     }
+}
+
+#[tokio::test]
+async fn a_rollback_ends_a_request_that_waits_for_the_log() {
+    for nth in 1..20 {
+        let world = World::new(Drifting::default()).await;
+        let log = Arc::new(FaultyLog::new(world.log.clone()));
+        let mut process = world.open(log.clone(), 40).await.unwrap();
+        process.cycle.tick(world.day(40)).await.unwrap();
+        process.cycle.retrain(world.day(50), manual()).await.unwrap();
+        log.fail_nth(nth);
+        if process.cycle.retrain(world.day(60), manual()).await.is_ok() {
+            assert!(nth > 8, "the retraining appended only {nth} times");
+            return;
+        }
+        // A person rolls back while the request is open: it does not come back.
+        process.cycle.rollback(world.day(61), Actor::person("ada")).await.unwrap();
+        let chosen = process.champion().await;
+        let tick = process.cycle.tick(world.day(62)).await.unwrap();
+        assert!(tick.retraining.is_none(), "fault {nth}");
+        assert_eq!((process.champion().await, process.served()), (chosen, chosen), "fault {nth}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_data_twice_changes_nothing() {
+    let world = World::new(Drifting::default()).await;
+    let mut process = world.open(world.log.clone(), 40).await.unwrap();
+    process.cycle.tick(world.day(40)).await.unwrap();
+    let first = process.served();
+    let later = world.day(40).plus_seconds(3600);
+    let again = process.cycle.retrain(later, manual()).await.unwrap().retraining.unwrap();
+    assert_eq!((again.model, again.release), (first, None));
+    assert_eq!(process.served(), first);
+    let mut process = world.open(world.log.clone(), 41).await.unwrap();
+    assert!(process.cycle.tick(world.day(41)).await.unwrap().retraining.is_none());
+    assert_eq!(world.count(|e| matches!(e, Event::RetrainAbandoned { .. })).await, 0);
 }
 
 #[tokio::test]
