@@ -138,7 +138,7 @@ impl Outcome {
     fn count(&mut self, world: &World, day: i64, first: usize, scores: &[f64]) {
         let (costs, mut earned, mut warned) = (costs(), 0.0, 0.0);
         for (row, score) in (first..).zip(scores) {
-            let acted = *score >= costs.threshold();
+            let acted = costs.acts(*score);
             earned += costs.value(acted, world.late[row]);
             warned += f64::from(u8::from(acted));
         }

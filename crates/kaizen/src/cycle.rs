@@ -60,6 +60,22 @@ impl Parts {
     pub(crate) async fn entries(&self) -> Result<Vec<Entry>> {
         self.log.read(0..self.log.size().await?).await
     }
+
+    /// Appends an entry, unless a run that was cut off has appended it already.
+    pub(crate) async fn enter(
+        &self,
+        occurrence: &Occurrence,
+        event: Event,
+        subject: Digest,
+        evidence: Vec<Digest>,
+    ) -> Result<()> {
+        let Occurrence { at, actor, operation } = occurrence.clone();
+        let entry = Entry { at, actor, operation, event, subject, evidence };
+        if !self.entries().await?.contains(&entry) {
+            self.log.append(&[entry], None).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What a tick did.
@@ -204,15 +220,10 @@ impl Cycle {
     async fn finish(&mut self, id: Digest, request: RetrainRequest) -> Result<Tick> {
         // Open until it is done, also if the caller drops this future.
         self.pending = Some((id, request.clone()));
-        let evidence = match &request.trigger {
-            Trigger::Drift { report } | Trigger::ValueFell { report } => vec![*report],
-            _ => Vec::new(),
-        };
-        self.log(&request.occurrence, Event::RetrainRequested, id, evidence).await?;
-        let alarm = match &request.trigger {
-            trigger @ (Trigger::Drift { .. } | Trigger::ValueFell { .. }) => Some(trigger.clone()),
-            _ => None,
-        };
+        let report = request.trigger.report();
+        let evidence = report.into_iter().collect();
+        self.parts.enter(&request.occurrence, Event::RetrainRequested, id, evidence).await?;
+        let alarm = report.is_some().then(|| request.trigger.clone());
         match self.fulfil(id, &request).await {
             Ok(retraining) => {
                 self.close(&request);
@@ -244,7 +255,7 @@ impl Cycle {
         const MAX_REASON: usize = 2_000;
         let reason = reason.chars().take(MAX_REASON).collect();
         let event = Event::RetrainAbandoned { reason };
-        self.log(&request.occurrence, event, id, vec![]).await?;
+        self.parts.enter(&request.occurrence, event, id, vec![]).await?;
         self.close(request);
         Ok(())
     }
@@ -289,7 +300,7 @@ impl Cycle {
         }
         let body = serde_json::to_vec(&self.policy).context(ErrorKind::Internal, "policy")?;
         self.parts.store.put_blob(body.into()).await?;
-        self.log(&occurrence, Event::Configured, policy, vec![]).await
+        self.parts.enter(&occurrence, Event::Configured, policy, vec![]).await
     }
 
     /// Serves what the champion's alias names: a person may have moved it, or a crash have come

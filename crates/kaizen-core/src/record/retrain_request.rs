@@ -45,6 +45,16 @@ pub enum Trigger {
     },
 }
 
+impl Trigger {
+    /// The report of the alarm, if an alarm set it off.
+    pub fn report(&self) -> Option<Digest> {
+        match self {
+            Self::Drift { report } | Self::ValueFell { report } => Some(*report),
+            _ => None,
+        }
+    }
+}
+
 impl Record for RetrainRequest {
     const KIND: &'static str = "retrain-request";
 }

@@ -6,8 +6,8 @@ use kaizen_core::record::{
     Decision, Evaluation, Model, Occurrence, Profile, Release, RetrainRequest,
 };
 use kaizen_core::{
-    Context, Digest, Entry, ErrorKind, Event, Payload, Records as _, Result, Stored, Timestamp,
-    compute, media_type,
+    Context, Digest, ErrorKind, Event, Payload, Records as _, Result, Stored, Timestamp, compute,
+    media_type,
 };
 use kaizen_data::TrainingData;
 use kaizen_eval::{Rows, Scores};
@@ -21,7 +21,7 @@ use kaizen_train::{Trained, Training};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::watch::{UNIT_VALUES, read_all, statement};
+use super::watch::{UNIT_VALUES, read_all};
 use super::{CHAMPION, Cycle};
 
 /// What a retraining came to.
@@ -89,7 +89,7 @@ impl Cycle {
             let train = self.snapshot(request, snapshot).await?.train.clone();
             let store = self.parts.store.as_ref();
             let set = train.save(store).await?;
-            self.log(&request.occurrence, Event::DataSnapshot, set, vec![]).await?;
+            self.parts.enter(&request.occurrence, Event::DataSnapshot, set, vec![]).await?;
             let (policy, estimator) = (self.policy.clone(), self.parts.estimator.clone());
             let (trained, profile) = compute(move || {
                 let TrainingData { record, rows, .. } = &train;
@@ -103,7 +103,7 @@ impl Cycle {
             .await?;
             store.put::<Profile>(&profile, &[]).await?;
             let model = kaizen_package::save_model(store, parts_of(trained)?).await?;
-            self.log(&request.occurrence, Event::Trained, model, vec![set]).await?;
+            self.parts.enter(&request.occurrence, Event::Trained, model, vec![set]).await?;
             Ok(model)
         };
         Ok(pipeline.run::<Model>(&step, &inputs, work).await?.output)
@@ -138,7 +138,7 @@ impl Cycle {
             let values = serde_json::to_vec(&values).context(ErrorKind::Internal, "values")?;
             let values = Payload::new(UNIT_VALUES, media_type::JSON, values);
             let id = store.put(&evaluation, &[values]).await?;
-            self.log(&request.occurrence, Event::Evaluated, id, vec![model, set]).await?;
+            self.parts.enter(&request.occurrence, Event::Evaluated, id, vec![model, set]).await?;
             Ok(id)
         };
         Ok(pipeline.run::<Evaluation>(&step, &inputs, work).await?.output)
@@ -202,7 +202,7 @@ impl Cycle {
             kaizen_eval::decide(gates, &record, occurrence, model, champion, evaluation)?;
         let id = store.put(&decision, &[]).await?;
         let event = Event::Decided { approved: decision.approved() };
-        self.log(&request.occurrence, event, id, vec![model, evaluation]).await?;
+        self.parts.enter(&request.occurrence, event, id, vec![model, evaluation]).await?;
         Ok((id, decision))
     }
 
@@ -234,7 +234,7 @@ impl Cycle {
         };
         let release = self.parts.store.put(&release, &[]).await?;
         let based_on = [version.model].into_iter().chain(evidence.iter().copied()).collect();
-        self.log(occurrence, Event::Released, release, based_on).await?;
+        self.parts.enter(occurrence, Event::Released, release, based_on).await?;
         self.rollout.release(&release, occurrence.clone(), evidence).await?;
         Ok(release)
     }
@@ -250,22 +250,6 @@ impl Cycle {
         )
     }
 
-    /// Appends an entry, unless a run that was cut off has appended it already.
-    pub(super) async fn log(
-        &self,
-        occurrence: &Occurrence,
-        event: Event,
-        subject: Digest,
-        evidence: Vec<Digest>,
-    ) -> Result<()> {
-        let Occurrence { at, actor, operation } = occurrence.clone();
-        let entry = Entry { at, actor, operation, event, subject, evidence };
-        if !self.parts.entries().await?.contains(&entry) {
-            self.parts.log.append(&[entry], None).await?;
-        }
-        Ok(())
-    }
-
     /// Whether a request is closed: refused by its gates, given up, or the alias has moved, after
     /// which [`reconcile`](Self::reconcile) sees to the traffic.
     pub(super) async fn fulfilled(&self, request: &RetrainRequest) -> Result<bool> {
@@ -278,13 +262,6 @@ impl Cycle {
             Event::RetrainAbandoned { .. } | Event::AliasMoved { .. } => true,
             _ => false,
         }))
-    }
-
-    /// The profile of the data that a model was trained on.
-    pub async fn profile(&self, model: &Digest) -> Result<Profile> {
-        let store = self.parts.store.as_ref();
-        let record = store.get::<Model>(model).await?.record;
-        Ok(statement::<Profile>(store, &record.training_set).await?.record)
     }
 }
 
@@ -326,7 +303,7 @@ fn evaluation(
     let mut by_unit = std::collections::BTreeMap::<i64, (f64, f64)>::new();
     for ((unit, score), label) in units.values().iter().zip(&scores).zip(&labels) {
         let (value, rows) = by_unit.entry(*unit).or_default();
-        *value += policy.costs.value(*score >= policy.costs.threshold(), *label);
+        *value += policy.costs.value(policy.costs.acts(*score), *label);
         *rows += 1.0;
     }
     let values = by_unit.values().map(|(value, rows)| value / rows).collect();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kaizen_core::record::{Decision, DriftReport, Evaluation, Model, Occurrence, Profile, Trigger};
+use kaizen_core::record::{Decision, Evaluation, Model, Occurrence, Profile, Trigger};
 use kaizen_core::{
-    Actor, ArtifactStore, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Record,
+    Actor, ArtifactStore, Context, Digest, Error, ErrorKind, Event, OperationId, Record,
     Records as _, Result, Stored, Timestamp,
 };
 use kaizen_drift::{Monitor, Reading, ValueMonitor};
@@ -44,7 +44,9 @@ impl Watch {
     ) -> Result<Self> {
         let store = parts.store.as_ref();
         let model = store.get::<Model>(&champion).await?.record;
-        let profile: Stored<Profile> = statement(store, &model.training_set).await?;
+        let profiles = statements::<Profile>(store, &model.training_set).await?;
+        let message = format!("profile of training set {}", model.training_set);
+        let profile = profiles.into_iter().next().context(ErrorKind::NotFound, message)?;
         let evaluation = promoted_on(store, &champion).await?;
         let values = evaluation.payload(store, UNIT_VALUES).await?;
         let values: Vec<f64> = serde_json::from_slice(&values)
@@ -155,28 +157,13 @@ impl Watch {
             Actor::system("cycle"),
             OperationId::new(&format!("{}-watch", policy.model), end),
         );
-        let report = DriftReport {
-            occurrence: occurrence.clone(),
-            profile: self.profile,
-            model: self.champion,
-            unit: policy.unit,
-            block_start: start,
-            looks: reading.looks,
-            alpha: policy.alpha / 2.0,
-            evidence: reading.evidence,
-            alarm: true,
-            features: reading.features.iter().take(REPORTED_FEATURES).cloned().collect(),
-        };
+        let mut report =
+            reading.report(occurrence.clone(), self.profile, self.champion, policy.unit);
+        report.features.truncate(REPORTED_FEATURES);
         let id = parts.store.put(&report, &[]).await?;
         // The watch may be rebuilt after a crash and see the same alarm again.
-        let known = parts.entries().await?;
-        if !known.iter().any(|entry| entry.event == Event::DriftAlarm && entry.subject == id) {
-            let Occurrence { at, actor, operation } = occurrence;
-            let evidence = vec![self.profile, served];
-            let event = Event::DriftAlarm;
-            let entry = Entry { at, actor, operation, event, subject: id, evidence };
-            parts.log.append(&[entry], None).await?;
-        }
+        let evidence = vec![self.profile, served];
+        parts.enter(&occurrence, Event::DriftAlarm, id, evidence).await?;
         Ok(id)
     }
 }
@@ -185,30 +172,28 @@ const REPORTED_FEATURES: usize = 10;
 
 /// The evaluation on which a model was promoted.
 async fn promoted_on(store: &dyn ArtifactStore, model: &Digest) -> Result<Stored<Evaluation>> {
-    let wanted = kaizen_core::record::artifact_type(Decision::KIND);
-    for id in store.referrers(model).await? {
-        if store.manifest(&id).await?.artifact_type.as_deref() == Some(&wanted) {
-            let decision = store.get::<Decision>(&id).await?.record;
-            if decision.approved() && decision.champion != Some(*model) {
-                return store.get(&decision.evaluation).await;
-            }
-        }
-    }
-    Err(Error::not_found(format!("a decision that approved model {model}")))
+    let decisions = statements::<Decision>(store, model).await?;
+    let promoting = decisions
+        .into_iter()
+        .map(|stored| stored.record)
+        .find(|decision| decision.approved() && decision.champion != Some(*model));
+    let message = format!("a decision that approved model {model}");
+    store.get(&promoting.context(ErrorKind::NotFound, message)?.evaluation).await
 }
 
-/// The one statement of this kind about `subject`.
-pub(super) async fn statement<R: Record>(
+/// The statements of this kind about `subject`, ordered by id.
+async fn statements<R: Record>(
     store: &dyn ArtifactStore,
     subject: &Digest,
-) -> Result<Stored<R>> {
+) -> Result<Vec<Stored<R>>> {
     let wanted = kaizen_core::record::artifact_type(R::KIND);
+    let mut found = Vec::new();
     for id in store.referrers(subject).await? {
         if store.manifest(&id).await?.artifact_type.as_deref() == Some(&wanted) {
-            return store.get(&id).await;
+            found.push(store.get(&id).await?);
         }
     }
-    Err(Error::not_found(format!("{} about {subject}", R::KIND)))
+    Ok(found)
 }
 
 /// The mean value in money of those predictions whose labels are known by then.
@@ -221,10 +206,9 @@ async fn value_per_row(
     let rows = with_entity(parts, rows).await?;
     let labels = parts.features.labels(&parts.labels, &rows, known_by).await?;
     let scores = numbers(&rows, prediction::SCORE)?;
-    let threshold = policy.costs.threshold();
     let known = (0..rows.num_rows()).filter(|row| labels.is_valid(*row));
     let worth: Vec<f64> = known
-        .map(|row| policy.costs.value(scores.value(row) >= threshold, labels.value(row)))
+        .map(|row| policy.costs.value(policy.costs.acts(scores.value(row)), labels.value(row)))
         .collect();
     Ok((!worth.is_empty()).then(|| worth.iter().sum::<f64>() / worth.len() as f64))
 }
