@@ -34,6 +34,15 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
 
     /// Every manifest in the store, ordered by digest.
     async fn manifests(&self) -> Result<Vec<Digest>>;
+
+    /// Takes a blob out of the store; whether it was there. A manifest is
+    /// [`ErrorKind::Invalid`]: manifests that name the blob stay, so that what was made of it can
+    /// still be told, and only reading the blob is [`ErrorKind::NotFound`]. The caller writes the
+    /// tombstone into the audit log first. A store that only reads gives
+    /// [`ErrorKind::Refused`].
+    async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
+        Err(Error::refused(format!("{digest}: this store removes nothing")))
+    }
 }
 
 /// A file that travels with a record.

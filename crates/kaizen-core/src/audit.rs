@@ -137,6 +137,14 @@ pub enum Event {
     DriftAlarm,
     /// A new training was asked for: the subject is the request.
     RetrainRequested,
+    /// An entity was erased on request: the subject is the receipt.
+    Erased,
+    /// A blob was removed for good, and is not to be missed: the subject is its digest. A
+    /// replacement, if there is one, is the evidence.
+    Removed {
+        /// Why.
+        reason: String,
+    },
     /// A request was given up: the subject is the request.
     RetrainAbandoned {
         /// Why it could not be carried through.

@@ -3,12 +3,13 @@
 //! Two sorts. *Content* ([`TrainingSet`], [`Profile`], [`Model`], [`Evaluation`], [`Release`],
 //! [`Image`], [`Predictions`]) holds no instant of its making, no host and no duration, so equal
 //! inputs give an equal digest. *Occurrences* ([`Run`], [`Decision`], [`Deployment`],
-//! [`DriftReport`], [`RetrainRequest`]) say when, who and in which operation, so two equal
+//! [`DriftReport`], [`Erasure`], [`RetrainRequest`]) say when, who and in which operation, so two equal
 //! decisions are two records.
 
 mod decision;
 mod deployment;
 mod drift_report;
+mod erasure;
 mod evaluation;
 mod image;
 mod model;
@@ -29,6 +30,7 @@ use crate::{Actor, Digest, OperationId, Timestamp};
 pub use decision::{Decision, GateResult, Override};
 pub use deployment::Deployment;
 pub use drift_report::{DriftReport, FeatureDrift};
+pub use erasure::{Count, Erasure, Replacement};
 pub use evaluation::{Comparison, Estimate, Evaluation};
 pub use image::Image;
 pub use model::{Algorithm, Model};
@@ -37,7 +39,7 @@ pub use profile::{Bins, FeatureProfile, Profile};
 pub use release::{FunctionRef, Release};
 pub use retrain_request::{RetrainRequest, Trigger};
 pub use run::Run;
-pub use training_set::TrainingSet;
+pub use training_set::{Coverage, TrainingSet};
 
 /// A kind of record. Its body is JSON; every digest in it names something that it was made from.
 ///

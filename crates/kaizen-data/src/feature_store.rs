@@ -130,6 +130,7 @@ impl FeatureStore {
             features: service.columns(),
             label: labels.label().to_owned(),
             time: time.to_owned(),
+            coverage: BTreeMap::new(),
         };
         let rows = with_column(&rows, labels.label(), known)?;
         let definitions = Definitions { service: service.clone(), labels: labels.clone() };

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use kaizen_core::{Context, Digest, ErrorKind, Result, async_trait, compute};
-use kaizen_table::{Scan, Source};
+use kaizen_table::{Query, Scan, Source};
 use tokio::sync::OnceCell;
 
 use crate::parquet_file::{plain, project};
@@ -35,11 +35,12 @@ impl Source for MemorySource {
         Ok(plain(self.batch.schema_ref()))
     }
 
-    async fn read(&self, columns: &[&str]) -> Result<Scan> {
+    async fn scan(&self, query: &Query<'_>) -> Result<Scan> {
+        let columns = query.columns;
         let projected = project(&self.batch, columns).within(format!("source `{}`", self.name))?;
         let batch = self.batch.clone();
         let digest = self.digest.get_or_try_init(|| compute(move || digest(&batch))).await?;
-        Ok(Scan { digest: *digest, batches: vec![projected] })
+        Ok(Scan { digest: *digest, files: Vec::new(), batches: vec![projected] })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result, async_trait, compute};
-use kaizen_table::{Scan, Source};
+use kaizen_table::{Query, Scan, Source};
 
 use crate::parquet_file::{ParquetFile, indices};
 use crate::within::Within;
@@ -83,13 +83,14 @@ impl Source for ParquetSource {
         Ok(self.snapshot().await?.file.schema())
     }
 
-    async fn read(&self, columns: &[&str]) -> Result<Scan> {
+    async fn scan(&self, query: &Query<'_>) -> Result<Scan> {
+        let columns = query.columns;
         let snapshot = self.snapshot().await?;
         let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         let digest = snapshot.digest;
         let batch = compute(move || snapshot.read(&columns)).await;
         let batch = batch.within(format!("source `{}`", self.name))?;
-        Ok(Scan { digest, batches: vec![batch] })
+        Ok(Scan { digest, files: Vec::new(), batches: vec![batch] })
     }
 }
 

@@ -33,7 +33,7 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::{Field, Float64Type, Schema};
 use kaizen_core::{Context, Error, ErrorKind, Result};
-use kaizen_table::{Aggregate, FeatureView, Known, Value, arrow_type, instants};
+use kaizen_table::{Aggregate, FeatureView, Value, Window, arrow_type, instants};
 use rayon::prelude::*;
 
 use crate::keys::{Entities, KeyTypes};
@@ -108,10 +108,7 @@ impl Index {
 /// event time.
 pub(crate) fn moments(view: &FeatureView, source: &RecordBatch) -> Result<Vec<Option<Moment>>> {
     let event = instants(source, view.event_time())?;
-    let known = match view.known() {
-        Known::Column(column) => Some(instants(source, column)?),
-        _ => None,
-    };
+    let known = view.known().column().map(|column| instants(source, column)).transpose()?;
     let moment = |row: usize| {
         let known = known.as_ref().filter(|known| known.is_valid(row)).map(|k| k.value(row));
         event.is_valid(row).then(|| Moment::new(view.known(), event.value(row), known))
@@ -160,7 +157,7 @@ pub(crate) fn answer(
         let column = match &feature.value {
             Value::Column(_) => take(&values[slot], &latest, None)
                 .context(ErrorKind::Internal, format!("feature `{name}`"))?,
-            Value::Window { aggregate, seconds, .. } => {
+            Value::Window(Window { aggregate, seconds, .. }) => {
                 let order = order.get_or_insert_with(|| window::by_entity(probes));
                 let tally = tallies.entry((slot, *seconds)).or_insert_with(|| {
                     let values = values[slot].as_primitive::<Float64Type>();

@@ -16,6 +16,12 @@ pub struct LabelView {
     label: String,
     known_at: String,
     outcomes: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    maturity_seconds: u32,
+}
+
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 #[derive(Deserialize)]
@@ -27,6 +33,8 @@ struct Unchecked {
     label: String,
     known_at: String,
     outcomes: Vec<String>,
+    #[serde(default)]
+    maturity_seconds: u32,
 }
 
 impl TryFrom<Unchecked> for LabelView {
@@ -34,7 +42,7 @@ impl TryFrom<Unchecked> for LabelView {
 
     fn try_from(raw: Unchecked) -> Result<Self> {
         let view = Self::new(raw.name, raw.source, raw.keys, raw.label, raw.known_at)?;
-        Ok(view.with_outcomes(raw.outcomes))
+        Ok(view.with_outcomes(raw.outcomes).with_maturity_seconds(raw.maturity_seconds))
     }
 }
 
@@ -55,6 +63,7 @@ impl LabelView {
             label: label.into(),
             known_at: known_at.into(),
             outcomes: Vec::new(),
+            maturity_seconds: 0,
         };
         crate::view::distinct(&view.name, "key", view.keys.iter().map(String::as_str))?;
         let named = [&view.name, &view.source, &view.label, &view.known_at];
@@ -70,6 +79,20 @@ impl LabelView {
     pub fn with_outcomes(mut self, columns: Vec<String>) -> Self {
         self.outcomes = columns;
         self
+    }
+
+    /// Declares how long after it first became known a label may still be corrected, as a payment
+    /// may be charged back. A training set leaves out entities whose label was younger than this at
+    /// its cut-off, and takes of the others the last that was known by then.
+    #[must_use]
+    pub fn with_maturity_seconds(mut self, seconds: u32) -> Self {
+        self.maturity_seconds = seconds;
+        self
+    }
+
+    /// How long after it first became known a label may still be corrected, in seconds.
+    pub fn maturity_seconds(&self) -> u32 {
+        self.maturity_seconds
     }
 
     /// The view's name.

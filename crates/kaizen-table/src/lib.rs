@@ -31,23 +31,29 @@
 
 mod column;
 mod encoder;
+mod entity;
 mod label;
 mod model;
+mod on_demand;
 mod online;
 mod predictions;
 mod service;
 mod source;
 mod view;
+mod window;
 
 pub use column::{arrow_type, blocks, column, instants, numbers, texts, with_column};
 pub use encoder::Encoder;
+pub use entity::Entity;
 pub use label::LabelView;
 pub use model::{Estimator, Formats, Loader, Predictor, Scorer};
-pub use online::{OnlineEntry, OnlineStore};
+pub use on_demand::{Functions, OnDemand};
+pub use online::{OnlineEntry, OnlinePage, OnlineStore};
 pub use predictions::{PredictionSink, PredictionSource, prediction};
 pub use service::FeatureService;
-pub use source::{Scan, Source};
-pub use view::{Aggregate, Feature, FeatureView, FeatureViewBuilder, Known, Value};
+pub use source::{During, Query, Scan, Source, SourceFile};
+pub use view::{Feature, FeatureView, FeatureViewBuilder, Known, Remarks, Value};
+pub use window::{Aggregate, Window};
 
 // The types that appear in this crate's own signatures; one Arrow, one ndarray for all.
 pub use arrow;

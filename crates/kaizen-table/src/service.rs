@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use kaizen_core::{Digest, Error, Field, Result};
 
 use crate::view::distinct;
-use crate::{FeatureView, Known, LabelView};
+use crate::{FeatureView, Known, LabelView, OnDemand};
 
-/// The columns that a model takes: those that the caller brings with its request, and those that
-/// are looked up in feature views.
+/// The columns that a model takes: those that the caller brings with its request, those that are
+/// looked up in feature views, and those that functions compute of both when they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct FeatureService {
@@ -16,6 +16,8 @@ pub struct FeatureService {
     version: u32,
     request: Vec<Field>,
     views: Vec<FeatureView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    on_demand: Vec<OnDemand>,
 }
 
 #[derive(Deserialize)]
@@ -25,13 +27,15 @@ struct Unchecked {
     version: u32,
     request: Vec<Field>,
     views: Vec<FeatureView>,
+    #[serde(default)]
+    on_demand: Vec<OnDemand>,
 }
 
 impl TryFrom<Unchecked> for FeatureService {
     type Error = Error;
 
     fn try_from(raw: Unchecked) -> Result<Self> {
-        Self::new(raw.name, raw.version, raw.request, raw.views)
+        Self::new(raw.name, raw.version, raw.request, raw.views)?.with_on_demand(raw.on_demand)
     }
 }
 
@@ -43,10 +47,38 @@ impl FeatureService {
         request: Vec<Field>,
         views: Vec<FeatureView>,
     ) -> Result<Self> {
-        let service = Self { name: name.into(), version, request, views };
-        let columns = service.columns();
-        distinct(&service.name, "column", columns.iter().map(|field| field.name.as_str()))?;
+        let service = Self { name: name.into(), version, request, views, on_demand: Vec::new() };
+        service.check_columns()?;
         Ok(service)
+    }
+
+    /// Adds features that functions compute, in this order. Each input is a column of the service
+    /// before it, with the same type.
+    pub fn with_on_demand(mut self, functions: Vec<OnDemand>) -> Result<Self> {
+        for function in functions {
+            let columns = self.columns();
+            if let Some(input) = function.inputs.iter().find(|input| !columns.contains(input)) {
+                return Err(Error::invalid(format!(
+                    "feature service `{}`: function `{}` takes `{}` ({:?}), which is no column \
+                     before it",
+                    self.name, function.name, input.name, input.data_type
+                )));
+            }
+            if function.outputs.is_empty() {
+                let (service, function) = (&self.name, &function.name);
+                return Err(Error::invalid(format!(
+                    "feature service `{service}`: function `{function}` gives nothing"
+                )));
+            }
+            self.on_demand.push(function);
+        }
+        self.check_columns()?;
+        Ok(self)
+    }
+
+    fn check_columns(&self) -> Result<()> {
+        let columns = self.columns();
+        distinct(&self.name, "column", columns.iter().map(|field| field.name.as_str()))
     }
 
     /// The service's name.
@@ -69,15 +101,25 @@ impl FeatureService {
         &self.views
     }
 
-    /// Every column that the model takes, in order: the request's, then each view's.
-    pub fn columns(&self) -> Vec<Field> {
-        let looked_up = self.views.iter().flat_map(|view| view.features());
-        self.request.iter().chain(looked_up.map(|feature| &feature.field)).cloned().collect()
+    /// The functions that compute features, in order.
+    pub fn on_demand(&self) -> &[OnDemand] {
+        &self.on_demand
     }
 
-    /// The digest of the definition, views included.
+    /// Every column that the model takes, in order: the request's, then each view's, then those of
+    /// each function.
+    pub fn columns(&self) -> Vec<Field> {
+        let looked_up = self.views.iter().flat_map(|view| view.features());
+        let computed = self.on_demand.iter().flat_map(|function| &function.outputs);
+        let found = looked_up.map(|feature| &feature.field).chain(computed);
+        self.request.iter().chain(found).cloned().collect()
+    }
+
+    /// The digest of the definition: of all that decides what the columns hold, views included,
+    /// and so not of what is only said about them.
     pub fn digest(&self) -> Result<Digest> {
-        Digest::of_json(self)
+        let views = self.views.iter().map(FeatureView::without_remarks).collect();
+        Digest::of_json(&Self { views, ..self.clone() })
     }
 
     /// Refuses a service that could see a label before it was known.

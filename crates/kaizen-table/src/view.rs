@@ -1,15 +1,20 @@
 //! Feature views: what is known of an entity, as of any instant.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use kaizen_core::{DataType, Digest, Error, Field, Result};
+use kaizen_core::{DataType, Digest, Error, Field, Result, Timestamp};
+
+use crate::{Aggregate, Entity, Window};
 
 /// Features of one entity, read from one source, as of any instant.
 ///
 /// Of the source's rows with an entity's keys, a row of the view at instant `t` sees those that had
 /// happened and were known: `event_time <= t` and `known_at <= t`. Of these a column feature takes
 /// the latest by event time, then by the time it became known, then by the source's order, if it is
-/// no older than the TTL; a window feature aggregates those of the last so many seconds.
+/// no older than the TTL; a window feature aggregates those of the last so many seconds. The whole
+/// rule is in `docs/point-in-time.md`.
 ///
 /// Made by [`FeatureView::builder`], and from JSON by the same checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +28,32 @@ pub struct FeatureView {
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_seconds: Option<u32>,
     features: Vec<Feature>,
+    #[serde(skip_serializing_if = "Remarks::is_empty")]
+    remarks: Remarks,
+}
+
+/// What is said about a view and changes nothing of what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Remarks {
+    /// The name of the entity.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub entity: String,
+    /// What the features mean.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Who answers for them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Anything else, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Remarks {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// When a source's row became known.
@@ -38,6 +69,26 @@ pub enum Known {
     },
     /// When this column says; a row happens before it is known, so the later of the two counts.
     Column(String),
+    /// When this column says, but a bulk load is not what it says: the rows that it brought count as
+    /// known when they happened. In them the column only breaks ties.
+    Backfilled {
+        /// The column.
+        column: String,
+        /// A row was loaded in bulk if the column says this instant or an earlier one. `None`:
+        /// every row was. Then a late correction is seen before it was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+}
+
+impl Known {
+    /// The column that it reads, if it reads one.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Column(column) | Self::Backfilled { column, .. } => Some(column),
+            Self::AtEvent | Self::After { .. } => None,
+        }
+    }
 }
 
 /// A column of a feature view.
@@ -56,35 +107,15 @@ pub struct Feature {
 pub enum Value {
     /// A column of the latest row. A missing value in it stays missing.
     Column(String),
-    /// An aggregate over the rows whose event time lies in `(t - seconds, t]`.
-    Window {
-        /// The aggregate.
-        aggregate: Aggregate,
-        /// The column that is aggregated: numbers or booleans. Missing values do not count.
-        column: String,
-        /// The length of the window in seconds.
-        seconds: u32,
-    },
-}
-
-/// How a window's values become one.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    /// How many values there are; 0 if none.
-    Count,
-    /// Their sum, exact before it is rounded once; missing if there are none.
-    Sum,
-    /// Their sum over their count; missing if there are none.
-    Mean,
+    /// An aggregate over the rows of the last so many seconds.
+    Window(Window),
 }
 
 impl Value {
     /// The column of the source that the feature reads.
     pub fn column(&self) -> &str {
         match self {
-            Self::Column(column) | Self::Window { column, .. } => column,
+            Self::Column(column) | Self::Window(Window { column, .. }) => column,
         }
     }
 }
@@ -100,6 +131,7 @@ impl FeatureView {
             known: Known::AtEvent,
             ttl_seconds: None,
             features: Vec::new(),
+            remarks: Remarks::default(),
         }
     }
 
@@ -141,10 +173,7 @@ impl FeatureView {
     /// The columns of the source that the view reads, each once, in a fixed order.
     pub fn source_columns(&self) -> Vec<&str> {
         let mut columns: Vec<&str> = self.keys.iter().map(String::as_str).collect();
-        let known = match &self.known {
-            Known::Column(column) => Some(column.as_str()),
-            _ => None,
-        };
+        let known = self.known.column();
         let values = self.features.iter().map(|feature| feature.value.column());
         for name in std::iter::once(self.event_time.as_str()).chain(known).chain(values) {
             if !columns.contains(&name) {
@@ -160,15 +189,25 @@ impl FeatureView {
         for feature in &self.features {
             horizon = horizon.max(match &feature.value {
                 Value::Column(_) => self.ttl_seconds?,
-                Value::Window { seconds, .. } => *seconds,
+                Value::Window(window) => window.reach_seconds(),
             });
         }
         Some(horizon)
     }
 
-    /// The digest of the definition.
+    /// What is said about the view.
+    pub fn remarks(&self) -> &Remarks {
+        &self.remarks
+    }
+
+    /// The digest of the definition: of all that decides what the features hold, and so not of the
+    /// [remarks](Self::remarks).
     pub fn digest(&self) -> Result<Digest> {
-        Digest::of_json(self)
+        Digest::of_json(&self.without_remarks())
+    }
+
+    pub(crate) fn without_remarks(&self) -> Self {
+        Self { remarks: Remarks::default(), ..self.clone() }
     }
 }
 
@@ -184,6 +223,8 @@ pub struct FeatureViewBuilder {
     #[serde(default)]
     ttl_seconds: Option<u32>,
     features: Vec<Feature>,
+    #[serde(default)]
+    remarks: Remarks,
 }
 
 impl FeatureViewBuilder {
@@ -198,6 +239,35 @@ impl FeatureViewBuilder {
     #[must_use]
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.keys.push(column.into());
+        self
+    }
+
+    /// Adds the columns that name this entity.
+    #[must_use]
+    pub fn entity(mut self, entity: &Entity) -> Self {
+        self.keys.extend_from_slice(entity.keys());
+        entity.name().clone_into(&mut self.remarks.entity);
+        self
+    }
+
+    /// Says what the features mean.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.remarks.description = text.into();
+        self
+    }
+
+    /// Says who answers for the features.
+    #[must_use]
+    pub fn owner(mut self, name: impl Into<String>) -> Self {
+        self.remarks.owner = name.into();
+        self
+    }
+
+    /// Says anything else about them.
+    #[must_use]
+    pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.remarks.tags.insert(name.into(), value.into());
         self
     }
 
@@ -236,21 +306,23 @@ impl FeatureViewBuilder {
         self
     }
 
-    /// Adds an aggregate over the last `seconds`.
+    /// Adds an aggregate of numbers over the last `seconds`.
     #[must_use]
-    pub fn window(mut self, name: &str, aggregate: Aggregate, column: &str, seconds: u32) -> Self {
-        let data_type = match aggregate {
-            Aggregate::Count => DataType::Int64,
-            Aggregate::Sum | Aggregate::Mean => DataType::Float64,
-        };
-        let value = Value::Window { aggregate, column: column.to_owned(), seconds };
-        self.features.push(Feature { field: Field::new(name, data_type), value });
+    pub fn window(self, name: &str, aggregate: Aggregate, column: &str, seconds: u32) -> Self {
+        self.window_as(name, Window::new(aggregate, column, seconds))
+    }
+
+    /// Adds a window that says more: what it holds, or its hops.
+    #[must_use]
+    pub fn window_as(mut self, name: &str, window: Window) -> Self {
+        let field = Field::new(name, window.output());
+        self.features.push(Feature { field, value: Value::Window(window) });
         self
     }
 
     /// Checks the definition.
     pub fn build(self) -> Result<FeatureView> {
-        let Self { name, source, keys, event_time, known, ttl_seconds, features } = self;
+        let Self { name, source, keys, event_time, known, ttl_seconds, features, remarks } = self;
         let view = &name;
         if name.is_empty() {
             return Err(Error::invalid("feature view: its name is empty"));
@@ -272,13 +344,13 @@ impl FeatureViewBuilder {
             if keys.contains(name) {
                 return Err(Error::invalid(format!("view `{view}`: feature `{name}` is a key")));
             }
-            if matches!(feature.value, Value::Window { seconds: 0, .. }) {
-                return Err(Error::invalid(format!(
-                    "feature view `{view}`: window `{name}` has a length of 0"
-                )));
+            if let Value::Window(window) = &feature.value {
+                window.check(feature.field.data_type).map_err(|error| {
+                    Error::invalid(format!("feature view `{view}`: window `{name}`: {error}"))
+                })?;
             }
         }
-        Ok(FeatureView { name, source, keys, event_time, known, ttl_seconds, features })
+        Ok(FeatureView { name, source, keys, event_time, known, ttl_seconds, features, remarks })
     }
 }
 

@@ -14,6 +14,8 @@ pub async fn suite(store: &dyn OnlineStore) {
     last_write_wins(store).await;
     any_bytes(store).await;
     all_or_none(store).await;
+    removal(store).await;
+    pages(store).await;
 }
 
 async fn keys_and_spaces(store: &dyn OnlineStore) {
@@ -77,6 +79,57 @@ async fn all_or_none(store: &dyn OnlineStore) {
     together(work).await;
 }
 
+async fn removal(store: &dyn OnlineStore) {
+    let remove = |key: &[u8]| OnlineEntry { value: None, ..entry("gone", key, b"") };
+    ok(store.put(vec![entry("gone", b"1", b"a"), entry("gone", b"2", b"b")]).await);
+    ok(store.put(vec![remove(b"1"), remove(b"never there"), entry("gone", b"3", b"c")]).await);
+    let found = get(store, "gone", &[b"1", b"2", b"3"]).await;
+    let expected = [None, Some("b"), Some("c")].map(|text| text.map(Bytes::from));
+    assert_eq!(found, expected, "an entry without a value removes its key, and no other");
+    ok(store.put(vec![remove(b"2"), entry("gone", b"2", b"back"), remove(b"3")]).await);
+    let found = get(store, "gone", &[b"2", b"3"]).await;
+    assert_eq!(found, [Some(Bytes::from("back")), None], "of several entries the last counts");
+    ok(store.put(vec![remove(b"2")]).await);
+    assert!(!spaces(store).await.contains(&"gone".to_owned()), "an empty space is not listed");
+}
+
+async fn pages(store: &dyn OnlineStore) {
+    let mut written: Vec<(Bytes, Bytes)> = (0..250_u32)
+        .map(|number| (number.to_le_bytes().to_vec().into(), number.to_string().into()))
+        .collect();
+    written.push((Bytes::new(), Bytes::from("of the empty key")));
+    let entries = written.iter().map(|(key, value)| entry("pages", key, value)).collect();
+    ok(store.put(entries).await);
+    ok(store.put(vec![entry("page", b"k", b"before"), entry("pages2", b"k", b"after")]).await);
+    let (mut found, mut after, mut calls) = (Vec::new(), None, 0);
+    loop {
+        let page = store.page("pages", after.as_ref(), 100).await;
+        let page = page.unwrap_or_else(|error| panic!("page: {error:?}"));
+        found.extend(page.entries);
+        after = page.next;
+        calls += 1;
+        assert!(calls < 1_000, "pages end");
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    written.sort();
+    assert_eq!(found, written, "the pages of a space hold each of its keys once");
+    let empty = store.page("no such space", None, 100).await;
+    let empty = empty.unwrap_or_else(|error| panic!("page: {error:?}"));
+    assert!(empty.entries.is_empty() && empty.next.is_none(), "nothing is in no space");
+    let listed = spaces(store).await;
+    assert!(listed.is_sorted(), "spaces come in the order of their names");
+    for space in ["page", "pages", "pages2"] {
+        assert_eq!(listed.iter().filter(|name| *name == space).count(), 1, "{space} in {listed:?}");
+    }
+}
+
+async fn spaces(store: &dyn OnlineStore) -> Vec<String> {
+    store.spaces().await.unwrap_or_else(|error| panic!("spaces: {error:?}"))
+}
+
 /// Runs futures at the same time to their ends.
 async fn together(mut work: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>) {
     poll_fn(|context| {
@@ -101,6 +154,6 @@ fn ok(done: Result<()>) {
 }
 
 fn entry(space: &str, key: &[u8], value: &[u8]) -> OnlineEntry {
-    let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    let (key, value) = (Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
     OnlineEntry { space: space.to_owned(), key, value }
 }

@@ -9,7 +9,9 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::array_value_to_string;
 use kaizen_core::{Context, Error, ErrorKind, Result};
-use kaizen_table::{Aggregate, FeatureView, Known, Value, arrow_type, column, instants, numbers};
+use kaizen_table::{
+    Aggregate, FeatureView, Known, Value, Window, arrow_type, column, instants, numbers,
+};
 
 const SECOND: i128 = 1_000_000_000;
 
@@ -30,10 +32,7 @@ pub fn oracle(
     let spine_keys = keys(view, spine)?;
     let asked_at = instants(spine, time)?;
     let event = instants(source, view.event_time())?;
-    let known = match view.known() {
-        Known::Column(name) => Some(instants(source, name)?),
-        _ => None,
-    };
+    let known = view.known().column().map(|name| instants(source, name)).transpose()?;
     let rows = |asked: usize| -> Vec<Seen> {
         let at = i128::from(asked_at.value(asked));
         (0..source.num_rows())
@@ -55,7 +54,7 @@ pub fn oracle(
                 let latest: UInt32Array = latest.collect();
                 take(values, &latest, None).context(ErrorKind::Internal, "oracle")?
             }
-            Value::Window { aggregate, column, seconds } => {
+            Value::Window(Window { aggregate, column, seconds, .. }) => {
                 let values = numbers(source, column)?;
                 let each = seen.iter().zip(&asked_at).map(|(seen, at)| {
                     let at = i128::from(at?);
@@ -98,6 +97,12 @@ impl Seen {
             Known::AtEvent => event,
             Known::After { seconds } => event + seconds_of(*seconds),
             Known::Column(_) => known.unwrap_or(event).max(event),
+            Known::Backfilled { until, .. } => match (known, until) {
+                (Some(known), Some(until)) if known > i128::from(until.micros()) * 1_000 => {
+                    known.max(event)
+                }
+                _ => event,
+            },
         };
         Some(Self { row, event, known, known_at })
     }

@@ -9,7 +9,8 @@ use crate::{Digest, Field, Timestamp, serde_int};
 /// instant, labels as they were known at the cut-off.
 ///
 /// Payload `rows.parquet`: one row per labelled example, in the order in which they were asked
-/// for. Payload `definitions.json`: the feature service and the label view.
+/// for. Payload `definitions.json`: the feature service and the label view. Payload `sources.json`:
+/// the files that were read, by source. Payload `columns.json`: a summary of each column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingSet {
     /// The digest of the feature service.
@@ -32,6 +33,32 @@ pub struct TrainingSet {
     pub label: String,
     /// The column of each row's instant.
     pub time: String,
+    /// How each view's questions were answered, by the view's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coverage: BTreeMap<String, Coverage>,
+}
+
+/// How a view answered the rows that asked: each row is counted once, in `found`, `expired` or
+/// `unknown`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Coverage {
+    /// Rows whose entity had a row that counts.
+    #[serde(with = "serde_int")]
+    pub found: u64,
+    /// Rows whose entity had rows, of which the latest was older than the TTL.
+    #[serde(with = "serde_int")]
+    pub expired: u64,
+    /// Rows whose entity had nothing that was known at their instant, or whose key is missing.
+    #[serde(with = "serde_int")]
+    pub unknown: u64,
+    /// Rows for which something had happened that was not known yet: the created-time cut-off hid
+    /// it. They count under one of the above as well.
+    #[serde(with = "serde_int")]
+    pub hidden: u64,
+    /// Rows of the source that nobody can see, for want of an event time or a key.
+    #[serde(with = "serde_int")]
+    pub ignored: u64,
 }
 
 impl TrainingSet {
@@ -39,6 +66,10 @@ impl TrainingSet {
     pub const ROWS: &'static str = "rows.parquet";
     /// The name of the payload that holds the definitions.
     pub const DEFINITIONS: &'static str = "definitions.json";
+    /// The name of the payload that holds the files of the sources.
+    pub const SOURCES: &'static str = "sources.json";
+    /// The name of the payload that holds a summary of each column.
+    pub const COLUMNS: &'static str = "columns.json";
 }
 
 impl Record for TrainingSet {

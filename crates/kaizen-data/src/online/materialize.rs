@@ -189,7 +189,7 @@ fn needed(view: &FeatureView, rows: &Rows, own: &[u32], from: i64) -> Vec<u32> {
     for feature in view.features() {
         match &feature.value {
             Value::Column(_) => takes_latest = true,
-            Value::Window { seconds, .. } => window = window.max(nanos(*seconds)),
+            Value::Window(held) => window = window.max(nanos(held.reach_seconds())),
         }
     }
     let event = |row: u32| rows.event[row as usize];

@@ -1,10 +1,11 @@
 //! An online store in one local file.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use kaizen_core::{Bytes, Context, ErrorKind, Result, async_trait};
-use kaizen_table::{OnlineEntry, OnlineStore};
+use kaizen_table::{OnlineEntry, OnlinePage, OnlineStore};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 
 /// From space and key to value.
@@ -72,12 +73,62 @@ impl OnlineStore for RedbOnlineStore {
             {
                 let mut table = transaction.open_table(ENTRIES)?;
                 for OnlineEntry { space, key, value } in &entries {
-                    table.insert((space.as_str(), key.as_ref()), value.as_ref())?;
+                    let key = (space.as_str(), key.as_ref());
+                    match value {
+                        Some(value) => drop(table.insert(key, value.as_ref())?),
+                        None => drop(table.remove(key)?),
+                    }
                 }
             }
             Ok(transaction.commit()?)
         };
         self.blocking(write).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<String>> {
+        let read = |database: &Database| {
+            let table = database.begin_read()?.open_table(ENTRIES)?;
+            let mut spaces: Vec<String> = Vec::new();
+            // From one space to the next, not from key to key.
+            loop {
+                let last = spaces.last().map(|space| format!("{space}\0"));
+                let from = (last.as_deref().unwrap_or_default(), &[][..]);
+                let next = table.range::<(&str, &[u8])>(from..)?.next().transpose()?;
+                match next {
+                    Some((key, _)) => spaces.push(key.value().0.to_owned()),
+                    None => return Ok(spaces),
+                }
+            }
+        };
+        self.blocking(read).await
+    }
+
+    async fn page(&self, space: &str, after: Option<&Bytes>, most: usize) -> Result<OnlinePage> {
+        let (space, after) = (space.to_owned(), after.cloned());
+        let read = move |database: &Database| {
+            let table = database.begin_read()?.open_table(ENTRIES)?;
+            let space = space.as_str();
+            let from = match &after {
+                Some(after) => Bound::Excluded((space, after.as_ref())),
+                None => Bound::Included((space, &[][..])),
+            };
+            let mut page = OnlinePage::default();
+            for entry in table.range::<(&str, &[u8])>((from, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                let (found, key) = key.value();
+                if found != space {
+                    break;
+                }
+                if page.entries.len() == most {
+                    page.next = page.entries.last().map(|(key, _)| key.clone());
+                    break;
+                }
+                let copy = Bytes::copy_from_slice;
+                page.entries.push((copy(key), copy(value.value())));
+            }
+            Ok(page)
+        };
+        self.blocking(read).await
     }
 }
 

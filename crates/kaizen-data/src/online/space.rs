@@ -43,7 +43,7 @@ impl Space {
 
     /// An entry of this space.
     pub(crate) fn entry(&self, key: Bytes, value: Bytes) -> OnlineEntry {
-        OnlineEntry { space: self.0.clone(), key, value }
+        OnlineEntry { space: self.0.clone(), key, value: Some(value) }
     }
 }
 

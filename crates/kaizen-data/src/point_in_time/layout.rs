@@ -21,7 +21,7 @@ impl Layout {
         for feature in view.features() {
             let data_type = match &feature.value {
                 Value::Column(_) => feature.field.data_type,
-                Value::Window { .. } => DataType::Float64,
+                Value::Window(window) => window.holds,
             };
             let slot = (feature.value.column().to_owned(), data_type);
             let found = layout.slots.iter().position(|known| *known == slot);

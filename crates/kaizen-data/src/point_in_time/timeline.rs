@@ -26,6 +26,12 @@ impl Moment {
             Known::AtEvent => event,
             Known::After { seconds } => event.saturating_add(nanos(*seconds) as i64),
             Known::Column(_) => column.map_or(event, |known| known.max(event)),
+            Known::Backfilled { until, .. } => {
+                // Instants beyond what nanoseconds can tell are later than every row.
+                let loaded = until.map_or(i64::MAX, |until| until.nanos().unwrap_or(i64::MAX));
+                let live = column.filter(|known| *known > loaded);
+                live.map_or(event, |known| known.max(event))
+            }
         };
         Self { event, known: column, known_at }
     }

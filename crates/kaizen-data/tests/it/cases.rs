@@ -6,7 +6,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampNanosecondArray,
 };
-use kaizen_core::DataType;
+use kaizen_core::{DataType, Timestamp};
 use kaizen_table::{Aggregate, FeatureView, Known};
 use proptest::collection::vec;
 use proptest::option;
@@ -53,6 +53,10 @@ fn known() -> impl Strategy<Value = Known> {
         Just(Known::AtEvent),
         (0_u32..10).prop_map(|seconds| Known::After { seconds }),
         Just(Known::Column("known".to_owned())),
+        option::of(instant(0..15)).prop_map(|until| Known::Backfilled {
+            column: "known".to_owned(),
+            until: until.map(Timestamp::from_nanos),
+        }),
     ]
 }
 
@@ -138,6 +142,12 @@ pub(crate) fn known_at(view: &FeatureView, source: &RecordBatch) -> Vec<Option<i
                 Known::After { seconds } => at + i64::from(*seconds) * 1_000_000_000,
                 Known::Column(_) if known.is_valid(row) => at.max(known.value(row)),
                 Known::Column(_) => at,
+                Known::Backfilled { until: Some(until), .. }
+                    if known.is_valid(row) && known.value(row) > until.nanos().unwrap() =>
+                {
+                    at.max(known.value(row))
+                }
+                Known::Backfilled { .. } => at,
             })
         })
         .collect()

@@ -11,7 +11,8 @@ use kaizen_core::{
 use kaizen_data::point_in_time::Index;
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, RedbOnlineStore};
 use kaizen_table::{
-    Aggregate, FeatureService, FeatureView, OnlineEntry, OnlineStore, numbers, with_column,
+    Aggregate, FeatureService, FeatureView, OnlineEntry, OnlinePage, OnlineStore, numbers,
+    with_column,
 };
 use kaizen_testkit::online_store::suite;
 use proptest::prelude::*;
@@ -148,6 +149,14 @@ impl OnlineStore for Failing {
         }
         self.left.store(left - 1, Ordering::SeqCst);
         self.store.put(entries).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<String>> {
+        self.store.spaces().await
+    }
+
+    async fn page(&self, space: &str, after: Option<&Bytes>, most: usize) -> Result<OnlinePage> {
+        self.store.page(space, after, most).await
     }
 }
 

@@ -63,6 +63,7 @@ fn the_schedule_tells_something_and_trees_no_less_than_a_line() {
     let numbers = ["distance", "sched_dep_minute", "weekday"];
     let numbers = numbers.map(|name| Field::new(name, DataType::Int64));
     let record = TrainingSet {
+        coverage: BTreeMap::new(),
         service: Digest::of("schedule"),
         label_view: Digest::of("late"),
         sources: BTreeMap::new(),

@@ -45,6 +45,7 @@ fn rows() -> RecordBatch {
 
 fn record(rows: usize) -> TrainingSet {
     TrainingSet {
+        coverage: BTreeMap::new(),
         service: Digest::of("service"),
         label_view: Digest::of("late"),
         sources: BTreeMap::new(),
