@@ -23,21 +23,16 @@ mod layout;
 mod timeline;
 mod window;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{Field, Float64Type, Schema};
+use arrow::datatypes::{Field, Schema};
 use kaizen_core::{Context, Error, ErrorKind, Result};
-use kaizen_table::{Aggregate, FeatureView, Value, Window, arrow_type, instants};
+use kaizen_table::{FeatureView, Value, arrow_type, instants};
 use rayon::prelude::*;
 
 use crate::keys::{Entities, KeyTypes};
-use crate::typed::typed;
 use crate::within::Within;
 
 pub(crate) use layout::Layout;
@@ -148,54 +143,19 @@ pub(crate) fn answer(
         false => probes.par_iter().map(latest).collect(),
     };
     let latest = UInt32Array::from(latest);
-    let mut order = None;
-    let mut tallies: BTreeMap<(usize, u32), window::Tallies> = BTreeMap::new();
+    let mut windows = window::columns(view, layout, timelines, values, probes)?;
     let mut columns = Vec::with_capacity(view.features().len());
     for (place, feature) in view.features().iter().enumerate() {
-        let slot = layout.slot(place);
         let name = &feature.field.name;
-        let column = match &feature.value {
-            Value::Column(_) => take(&values[slot], &latest, None)
+        columns.push(match &feature.value {
+            Value::Column(_) => take(&values[layout.slot(place)], &latest, None)
                 .context(ErrorKind::Internal, format!("feature `{name}`"))?,
-            Value::Window(Window { aggregate, seconds, .. }) => {
-                let order = order.get_or_insert_with(|| window::by_entity(probes));
-                let tally = tallies.entry((slot, *seconds)).or_insert_with(|| {
-                    let values = values[slot].as_primitive::<Float64Type>();
-                    window::tally(timelines, values, nanos(*seconds), probes, order)
-                });
-                aggregated(*aggregate, tally)
-                    .within(format!("feature `{name}`"))
-                    .and_then(|values| as_declared(values, &feature.field))?
-            }
-        };
-        columns.push(column);
+            Value::Window(_) => windows
+                .remove(&place)
+                .context(ErrorKind::Internal, format!("feature `{name}`: no window"))?,
+        });
     }
     Ok(columns)
-}
-
-fn aggregated(aggregate: Aggregate, tallies: &window::Tallies) -> Result<ArrayRef> {
-    let pairs = || tallies.count.iter().zip(&tallies.sum);
-    Ok(match aggregate {
-        Aggregate::Count => Arc::new(Int64Array::from(tallies.count.clone())),
-        Aggregate::Sum => Arc::new(
-            pairs().map(|(count, sum)| (*count > 0).then_some(*sum)).collect::<Float64Array>(),
-        ),
-        Aggregate::Mean => Arc::new(
-            pairs()
-                .map(|(count, sum)| (*count > 0).then(|| sum / *count as f64))
-                .collect::<Float64Array>(),
-        ),
-        other => {
-            return Err(Error::new(ErrorKind::Unsupported, format!("aggregate {other:?}")));
-        }
-    })
-}
-
-/// A definition read from JSON may declare a count as a float, or a sum as an integer.
-fn as_declared(values: ArrayRef, field: &kaizen_core::Field) -> Result<ArrayRef> {
-    let only = RecordBatch::try_from_iter([(field.name.as_str(), values)])
-        .context(ErrorKind::Internal, "window")?;
-    typed(&only, &field.name, field.data_type)
 }
 
 /// A table of these columns, all of which may have missing values.

@@ -1,10 +1,72 @@
 //! Aggregates over the last so many seconds, exact at each probe's own instant.
 
-use arrow::array::{Array, Float64Array};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_stats::ExactSum;
+use kaizen_table::{Aggregate, FeatureView, Value, Window};
 use rayon::prelude::*;
 
-use super::timeline::{PARALLEL_FROM, Probe, Timelines};
+use super::layout::Layout;
+use super::timeline::{PARALLEL_FROM, Probe, Timelines, nanos};
+use crate::typed::typed;
+use crate::within::Within;
+
+/// The window features of a view, by their place in it: a column each, with an element per probe.
+/// `values` are the slots of the layout, with an element per row of the timelines.
+pub(crate) fn columns(
+    view: &FeatureView,
+    layout: &Layout,
+    timelines: &Timelines,
+    values: &[ArrayRef],
+    probes: &[Probe],
+) -> Result<BTreeMap<usize, ArrayRef>> {
+    let mut order = None;
+    let mut tallies: BTreeMap<(usize, u32), Tallies> = BTreeMap::new();
+    let mut columns = BTreeMap::new();
+    for (place, feature) in view.features().iter().enumerate() {
+        let Value::Window(Window { aggregate, seconds, .. }) = &feature.value else { continue };
+        let slot = layout.slot(place);
+        let order = order.get_or_insert_with(|| by_entity(probes));
+        let tally = tallies.entry((slot, *seconds)).or_insert_with(|| {
+            let values = values[slot].as_primitive::<Float64Type>();
+            tally(timelines, values, nanos(*seconds), probes, order)
+        });
+        let column = aggregated(*aggregate, tally)
+            .within(format!("feature `{}`", feature.field.name))
+            .and_then(|values| as_declared(values, &feature.field))?;
+        columns.insert(place, column);
+    }
+    Ok(columns)
+}
+
+fn aggregated(aggregate: Aggregate, tallies: &Tallies) -> Result<ArrayRef> {
+    let pairs = || tallies.count.iter().zip(&tallies.sum);
+    Ok(match aggregate {
+        Aggregate::Count => Arc::new(Int64Array::from(tallies.count.clone())),
+        Aggregate::Sum => Arc::new(
+            pairs().map(|(count, sum)| (*count > 0).then_some(*sum)).collect::<Float64Array>(),
+        ),
+        Aggregate::Mean => Arc::new(
+            pairs()
+                .map(|(count, sum)| (*count > 0).then(|| sum / *count as f64))
+                .collect::<Float64Array>(),
+        ),
+        other => {
+            return Err(Error::new(ErrorKind::Unsupported, format!("aggregate {other:?}")));
+        }
+    })
+}
+
+/// A definition read from JSON may declare a count as a float, or a sum as an integer.
+fn as_declared(values: ArrayRef, field: &kaizen_core::Field) -> Result<ArrayRef> {
+    let only = RecordBatch::try_from_iter([(field.name.as_str(), values)])
+        .context(ErrorKind::Internal, "window")?;
+    typed(&only, &field.name, field.data_type)
+}
 
 /// What a window of one column holds at each probe.
 #[derive(Debug)]
