@@ -1,6 +1,6 @@
 //! The feature store: what was known, as of any instant, for training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -9,10 +9,12 @@ use arrow::datatypes::{Field, Schema};
 use kaizen_core::record::TrainingSet;
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result, Timestamp, compute};
 use kaizen_table::{
-    FeatureService, FeatureView, LabelView, Scan, Source, arrow_type, instants, with_column,
+    FeatureService, FeatureView, Functions, LabelView, Scan, Source, arrow_type, instants,
+    with_column,
 };
 
 use crate::labels::LabelIndex;
+use crate::on_demand::{check_rows_alone, with_computed};
 use crate::parquet_file::plain;
 use crate::point_in_time::Index;
 use crate::training_data::{Definitions, TrainingData};
@@ -32,6 +34,7 @@ pub struct FeatureStore {
     sources: Vec<Arc<dyn Source>>,
     indices: Kept<Index>,
     labels: Kept<LabelIndex>,
+    functions: Functions,
 }
 
 /// Indices by the digest of their definition, each with the digest of the data that it was made of.
@@ -61,13 +64,22 @@ impl<T> Kept<T> {
 impl FeatureStore {
     /// A store over these sources, whose names are distinct.
     pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
-        Self { sources, indices: Kept::new(), labels: Kept::new() }
+        let (indices, labels, functions) = (Kept::new(), Kept::new(), Functions::default());
+        Self { sources, indices, labels, functions }
+    }
+
+    /// Has these functions for on-demand features.
+    #[must_use]
+    pub fn with_functions(mut self, functions: Functions) -> Self {
+        self.functions = functions;
+        self
     }
 
     /// The features of each row of the spine, as of the instant in its column `time`.
     ///
     /// The spine has the request's columns and the views' keys. The answer has the spine's columns
-    /// and then those that were looked up, one row per row of the spine, in its order.
+    /// and then those that were looked up and those that were computed, one row per row of the
+    /// spine, in its order.
     pub async fn features(
         &self,
         service: &FeatureService,
@@ -104,6 +116,7 @@ impl FeatureStore {
         time: &str,
         cutoff: Timestamp,
     ) -> Result<TrainingData> {
+        self.check_functions(service)?;
         service.guard_against(labels)?;
         if spine.column_by_name(labels.label()).is_some() {
             let name = labels.label();
@@ -134,12 +147,18 @@ impl FeatureStore {
         };
         let rows = with_column(&rows, labels.label(), known)?;
         let definitions = Definitions { service: service.clone(), labels: labels.clone() };
+        let functions = self.functions.clone();
         compute(move || {
+            check_rows_alone(&functions, &definitions.service, &rows)?;
             let data = TrainingData::new(record, rows, definitions)?;
             leak::check(&data.rows, &data.record.features, &data.labels())?;
             Ok(data)
         })
         .await
+    }
+
+    fn check_functions(&self, service: &FeatureService) -> Result<()> {
+        self.functions.check(service).within(format!("feature service `{}`", service.name()))
     }
 
     /// The spine with the looked-up columns, and the digest of each source that was read.
@@ -149,6 +168,7 @@ impl FeatureStore {
         spine: &RecordBatch,
         time: &str,
     ) -> Result<(RecordBatch, BTreeMap<String, Digest>)> {
+        self.check_functions(service)?;
         check_request(service, spine)?;
         let mut scans: BTreeMap<&str, (Digest, RecordBatch)> = BTreeMap::new();
         for name in service.views().iter().map(FeatureView::source) {
@@ -172,7 +192,13 @@ impl FeatureStore {
             let Some((digest, source)) = scans.get(view.source()) else { continue };
             columns.extend(self.answer(view, *digest, source, spine, time).await?);
         }
-        Ok((extended(service, spine, columns)?, digests))
+        let rows = extended(service, spine, columns)?;
+        if service.on_demand().is_empty() {
+            return Ok((rows, digests));
+        }
+        let (functions, service) = (self.functions.clone(), service.clone());
+        let rows = compute(move || with_computed(&functions, &service, &rows)).await?;
+        Ok((rows, digests))
     }
 
     async fn answer(
@@ -260,11 +286,13 @@ pub(crate) fn check_request(service: &FeatureService, rows: &RecordBatch) -> Res
     for field in service.request() {
         typed(rows, &field.name, field.data_type).within(place())?;
     }
-    for feature in service.views().iter().flat_map(FeatureView::features) {
-        let name = &feature.field.name;
-        if rows.column_by_name(name).is_some() {
+    let added = service.columns().into_iter().skip(service.request().len());
+    let added: BTreeSet<String> = added.map(|field| field.name).collect();
+    for field in rows.schema_ref().fields() {
+        if added.contains(field.name()) {
+            let name = field.name();
             return Err(Error::invalid(format!(
-                "{}: the rows have a column `{name}`, which would be looked up",
+                "{}: the rows have a column `{name}`, which would be looked up or computed",
                 place()
             )));
         }

@@ -74,6 +74,7 @@ mod keys;
 mod labels;
 mod leak;
 mod memory_source;
+mod on_demand;
 mod online;
 mod parquet_file;
 mod parquet_source;

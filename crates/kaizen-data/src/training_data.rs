@@ -1,7 +1,10 @@
 //! Training sets: rows with their record.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::DataType as ArrowType;
 use kaizen_core::record::TrainingSet;
 use kaizen_core::{
     ArtifactStore, Context, Digest, Error, ErrorKind, Payload, Record as _, Records as _, Result,
@@ -52,17 +55,7 @@ impl TrainingData {
         {
             return Err(Error::corrupt("the definitions are not those that the record names"));
         }
-        let looked_up = definitions.service.views().iter().flat_map(|view| view.features());
-        for field in looked_up.map(|feature| &feature.field) {
-            let found = column(&rows, &field.name)?.data_type();
-            if *found != arrow_type(field.data_type)? {
-                let name = &field.name;
-                return Err(Error::corrupt(format!("column `{name}`: holds {found}")));
-            }
-        }
-        for field in &record.features {
-            column(&rows, &field.name)?;
-        }
+        check_columns(&record, &rows, &definitions.service)?;
         instants(&rows, &record.time)?;
         let labels = column(&rows, &record.label)?.as_boolean_opt();
         let labels = labels.filter(|labels| labels.null_count() == 0).cloned();
@@ -129,4 +122,22 @@ impl TrainingData {
         };
         compute(decode).await.within(place)
     }
+}
+
+/// Checks that the rows have the features, and what was looked up or computed in its own type.
+fn check_columns(record: &TrainingSet, rows: &RecordBatch, service: &FeatureService) -> Result<()> {
+    let schema = rows.schema_ref();
+    let found: BTreeMap<&str, &ArrowType> =
+        schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect();
+    let there = |name: &str| {
+        let message = format!("column `{name}` is missing");
+        found.get(name).copied().context(ErrorKind::Corrupt, message)
+    };
+    for field in service.columns().iter().skip(service.request().len()) {
+        let (name, found) = (&field.name, there(&field.name)?);
+        if *found != arrow_type(field.data_type)? {
+            return Err(Error::corrupt(format!("column `{name}`: holds {found}")));
+        }
+    }
+    record.features.iter().try_for_each(|field| there(&field.name).map(drop))
 }

@@ -4,6 +4,7 @@
 mod cases;
 mod flights;
 mod leakage;
+mod on_demand;
 mod online;
 mod point_in_time;
 mod prediction_log;
