@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kaizen_core::record::Release;
-use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Records};
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Payload, Records};
 use kaizen_testkit::audit_log::entry;
 
 use crate::files::{Disk, Files};
@@ -296,5 +296,57 @@ async fn a_store_survives_a_failure_at_every_file_operation() {
             operations += 1;
         }
         assert!(operations > 20, "opening and putting take {operations} operations");
+    }
+}
+
+/// Removes the payload of a record, with the disk failing after `operations`.
+async fn removal_survives(operations: u32, torn: bool, then: Then) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let what = format!("{operations} operations, torn {torn}, {then:?}");
+    let disk = Arc::new(FailingDisk::default());
+    let mut store = LocalStore::open_on(dir.clone(), disk.clone()).await.unwrap();
+    let payload = Payload::new("rows", "text/plain", "rows of a person");
+    let id = store.put(&release(1), std::slice::from_ref(&payload)).await.unwrap();
+    let other = store.put(&release(2), &[]).await.unwrap();
+    let doomed = Digest::of(&payload.bytes);
+
+    disk.fail_after(Some(operations), torn);
+    let removed = store.remove_blob(&doomed).await;
+    disk.fail_after(None, false);
+    if then == Then::PowerCut {
+        disk.lose_what_was_not_flushed();
+    }
+    if then != Then::GoesOn {
+        let files: Arc<dyn Files> = disk;
+        store = LocalStore::open_on(dir, files).await.unwrap();
+    }
+    let there = store.contains(&doomed).await.unwrap();
+    if removed.is_ok() {
+        assert!(!there, "{what}: it was removed for good");
+    }
+    if there {
+        assert_eq!(store.get_blob(&doomed).await.unwrap(), payload.bytes, "{what}");
+    }
+    let mut both = vec![id, other];
+    both.sort_unstable();
+    assert_eq!(store.manifests().await.unwrap(), both, "{what}");
+    assert_eq!(store.get::<Release>(&id).await.unwrap().record, release(1), "{what}");
+    // Done again, it is gone, and can come back.
+    assert_eq!(store.remove_blob(&doomed).await.unwrap(), there, "{what}");
+    assert!(!store.contains(&doomed).await.unwrap(), "{what}");
+    store.put(&release(1), &[payload]).await.unwrap();
+    assert!(store.contains(&doomed).await.unwrap(), "{what}");
+    removed.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_survives_a_failure_at_every_file_operation() {
+    for (torn, then) in CASES {
+        let mut operations = 0;
+        while removal_survives(operations, torn, then).await {
+            operations += 1;
+        }
+        assert_eq!(operations, 2, "a removal is a removal and a flush");
     }
 }

@@ -113,6 +113,11 @@ impl ArtifactStore for LocalStore {
     async fn manifests(&self) -> Result<Vec<Digest>> {
         self.run(|inner| Ok(inner.fresh_index()?.manifests())).await
     }
+
+    async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
+        let digest = *digest;
+        self.run(move |inner| inner.remove_blob(&digest)).await
+    }
 }
 
 impl Inner {
@@ -171,6 +176,26 @@ impl Inner {
             .context(ErrorKind::NotFound, format!("blob {digest}: no file {}", path.display()))?;
         digest.check(&bytes, &format!("blob {digest} in {}", path.display()))?;
         Ok(bytes)
+    }
+
+    fn remove_blob(&self, digest: &Digest) -> Result<bool> {
+        // Held to the end, so that the blob does not become a manifest meanwhile.
+        let mut index = self.lock_index();
+        let _lock = self.lock_index_file()?;
+        self.refresh(&mut index)?;
+        if index.contains(digest) {
+            return Err(Error::invalid(format!("manifest {digest}: manifests are not removed")));
+        }
+        let path = self.blob_path(digest);
+        let removed = match self.files.remove(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(files::failed(&path, error)),
+        };
+        // Also if it was gone: whoever removed it may have been cut off before its name was safe.
+        let synced = self.files.sync_dir(&self.blobs);
+        synced.map_err(|error| files::failed(&self.blobs, error))?;
+        Ok(removed)
     }
 
     fn put_manifest(&self, bytes: &[u8]) -> Result<Digest> {

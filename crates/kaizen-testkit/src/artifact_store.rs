@@ -23,6 +23,7 @@ pub async fn suite(store: &dyn ArtifactStore) {
     manifests_are_listed_once_and_in_order(store).await;
     records_come_back_with_their_payloads(store).await;
     a_record_of_another_kind_is_invalid(store).await;
+    a_removed_blob_is_gone_and_nothing_else(store).await;
 }
 
 /// What was put comes back under the digest of its bytes, an empty blob too.
@@ -157,6 +158,47 @@ pub async fn a_record_of_another_kind_is_invalid(store: &dyn ArtifactStore) {
     let id = store.put(&release("kinds"), &[]).await.unwrap();
     let error = store.get::<kaizen_core::record::Image>(&id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+/// A blob can be taken out: then it alone is gone, until it is put again. Manifests stay, those
+/// that name it too. A store that removes nothing refuses each removal, and keeps what it has.
+pub async fn a_removed_blob_is_gone_and_nothing_else(store: &dyn ArtifactStore) {
+    let mut manifest = manifest_of(store, "names a blob that is removed").await;
+    let subject = Descriptor::of(media_type::MANIFEST, b"kaizen testkit: what it is about");
+    manifest.subject = Some(subject.clone());
+    let doomed = describe(store, "kaizen testkit: to be removed").await.digest;
+    manifest.layers.push(describe(store, "kaizen testkit: to be removed").await);
+    let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    let listed = store.manifests().await.unwrap();
+
+    let refuses = match store.remove_blob(&doomed).await {
+        Ok(was_there) => {
+            assert!(was_there, "it was there");
+            false
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            true
+        }
+    };
+    assert_eq!(store.contains(&doomed).await.unwrap(), refuses, "gone, unless it was refused");
+    let of_manifest = store.remove_blob(&id).await.unwrap_err();
+    let kind = if refuses { ErrorKind::Refused } else { ErrorKind::Invalid };
+    assert_eq!(of_manifest.kind(), kind, "no manifest is removed: {of_manifest}");
+    if !refuses {
+        let error = store.get_blob(&doomed).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(!store.remove_blob(&doomed).await.unwrap(), "it is not there any more");
+    }
+    assert_eq!(store.manifests().await.unwrap(), listed, "manifests stay");
+    assert_eq!(store.referrers(&subject.digest).await.unwrap(), [id], "referrers stay");
+    assert_eq!(store.manifest(&id).await.unwrap(), manifest, "its manifest can be read");
+    for other in manifest.blobs().filter(|blob| blob.digest != doomed) {
+        assert!(store.contains(&other.digest).await.unwrap(), "no other blob is touched");
+    }
+    describe(store, "kaizen testkit: put after a removal").await;
+    describe(store, "kaizen testkit: to be removed").await;
+    assert!(store.contains(&doomed).await.unwrap(), "what is put again is there again");
 }
 
 fn release(name: &str) -> Release {

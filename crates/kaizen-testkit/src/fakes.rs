@@ -84,6 +84,14 @@ impl ArtifactStore for MemoryStore {
     async fn manifests(&self) -> Result<Vec<Digest>> {
         Ok(lock(&self.0).manifests.keys().copied().collect())
     }
+
+    async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
+        let mut artifacts = lock(&self.0);
+        if artifacts.manifests.contains_key(digest) {
+            return Err(Error::invalid(format!("manifest {digest}: manifests are not removed")));
+        }
+        Ok(artifacts.blobs.remove(digest).is_some())
+    }
 }
 
 /// An audit log in memory. Its checkpoint is the digest of all entries, unsigned.

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
-use kaizen_core::record::Release;
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Record, Records};
+use kaizen_core::record::{Release, TrainingSet};
+use kaizen_core::{
+    ArtifactStore, Digest, ErrorKind, Payload, Record, Records, Timestamp, media_type,
+};
 use kaizen_store::{children, lineage};
 use kaizen_testkit::MemoryStore;
 use serde::{Deserialize, Serialize};
@@ -66,4 +68,33 @@ async fn a_long_chain_is_no_trouble_and_a_missing_record_is_not_found() {
 
     let blob = store.put_blob("no record".into()).await.unwrap();
     assert_eq!(lineage(&store, &blob).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_training_set_whose_rows_were_removed_still_has_its_lineage() {
+    let store = MemoryStore::default();
+    let set = TrainingSet {
+        service: Digest::of("service"),
+        label_view: Digest::of("labels"),
+        sources: BTreeMap::new(),
+        cutoff: Timestamp::from_micros(0),
+        rows: 1,
+        unlabelled: 0,
+        features: Vec::new(),
+        label: "late".into(),
+        time: "at".into(),
+        coverage: BTreeMap::new(),
+    };
+    let rows = Payload::new(TrainingSet::ROWS, media_type::PARQUET, "rows of a person");
+    let id = store.put(&set, std::slice::from_ref(&rows)).await.unwrap();
+    let after = mix(&store, "after", &[id]).await;
+    assert!(store.remove_blob(&Digest::of(&rows.bytes)).await.unwrap());
+
+    let shown = lineage(&store, &after).await.unwrap().to_string();
+    assert_eq!(shown, format!("mix {}\n  training-set {}\n", after.short(), id.short()));
+    assert_eq!(children(&store, &id).await.unwrap(), [(after, "mix".to_owned())]);
+    let stored = store.get::<TrainingSet>(&id).await.unwrap();
+    assert_eq!(stored.record, set, "what it was can still be read");
+    let gone = stored.payload(&store, TrainingSet::ROWS).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
 }

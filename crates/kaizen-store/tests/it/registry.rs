@@ -287,3 +287,28 @@ async fn two_registries_never_both_win() {
     }
     assert_eq!(registries[0].versions(NAME).await.unwrap().len(), 12);
 }
+
+#[tokio::test]
+async fn erasures_and_removals_in_the_log_do_not_touch_the_registry() {
+    let world = World::new();
+    let (first, _) = world.register(1).await;
+    let decision = world.decide(first, None, &[true]).await;
+    world.registry.promote(NAME, ALIAS, 1, &decision, on(1)).await.unwrap();
+    let entry = |event| Entry {
+        at: on(2).at,
+        actor: Actor::person("ada"),
+        operation: OperationId::new("erase", on(2).at),
+        event,
+        subject: Digest::of("rows"),
+        evidence: vec![first],
+    };
+    let removed = Event::Removed { reason: "asked for".into() };
+    world.log.append(&[entry(removed), entry(Event::Erased)], None).await.unwrap();
+    let (second, version) = world.register(2).await;
+    assert_eq!(version, 2);
+    let decision = world.decide(second, Some(first), &[true]).await;
+    world.registry.promote(NAME, ALIAS, 2, &decision, on(3)).await.unwrap();
+    assert_eq!(world.registry.history(NAME, ALIAS).await.unwrap().len(), 2);
+    let fresh = Registry::new(world.store.clone(), world.log.clone());
+    assert_eq!(fresh.alias(NAME, ALIAS).await.unwrap().unwrap().model, second);
+}
