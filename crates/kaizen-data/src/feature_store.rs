@@ -218,7 +218,8 @@ impl FeatureStore {
                 Some(index) => index,
                 None => Arc::new(Index::new(&view, &source)?),
             };
-            let columns = index.look_up(&spine, &time).within(format!("view `{}`", view.name()))?;
+            let columns =
+                index.look_up(&spine, &time).within(format!("view `{}`", view.name()))?.columns;
             Ok((index, columns))
         };
         let (index, columns) = compute(work).await?;

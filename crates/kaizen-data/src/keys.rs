@@ -1,5 +1,8 @@
 //! The keys of entities: compared by value in one type per column, ranked to integers.
 
+mod ranks;
+
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -7,8 +10,11 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Float32Type, Float64Type, TimeUnit};
 use arrow::row::{RowConverter, Rows, SortField};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_table::column;
+
+pub(crate) use ranks::{Cells, NOBODY, Ranks};
 
 /// The columns that name an entity, each with the type in which its values are compared.
 ///
@@ -49,6 +55,18 @@ impl KeyTypes {
         columns.iter().zip(types).map(parse).collect::<Result<_>>().map(Self)
     }
 
+    /// The keys of a table's rows in the form that is cheapest to number.
+    pub(crate) fn cells(&self, batch: &RecordBatch) -> Result<Cells> {
+        let [(name, compared)] = self.0.as_slice() else {
+            return Ok(Cells::Rows(self.encode(batch)?));
+        };
+        let values = convert(column(batch, name)?, compared, name)?;
+        Ok(match Cells::of(&values) {
+            Some(cells) => cells,
+            None => Cells::Rows(self.encode(batch)?),
+        })
+    }
+
     /// The keys of a table's rows, as bytes that are equal where the keys are.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Keys> {
         let mut columns = Vec::with_capacity(self.0.len());
@@ -87,31 +105,62 @@ impl Keys {
 
 /// The entities of one table, numbered from 0 in the order in which they first appear.
 #[derive(Debug, Default)]
-pub(crate) struct Entities(hashbrown::HashMap<Box<[u8]>, u32>);
+pub(crate) struct Entities {
+    /// Numbers, by their keys.
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The keys of all entities, one after another.
+    bytes: Vec<u8>,
+    /// Where each entity's key ends in them.
+    ends: Vec<usize>,
+}
 
 impl Entities {
     /// Numbers the entities of these rows; a row with a missing key has none.
     pub(crate) fn number(&mut self, keys: &Keys) -> Vec<Option<u32>> {
-        let mut number = |key: &[u8]| match self.0.get(key) {
-            Some(entity) => *entity,
-            None => {
-                let next = self.0.len() as u32;
-                self.0.insert(key.into(), next);
-                next
-            }
-        };
-        keys.iter().map(|key| key.map(&mut number)).collect()
+        keys.iter().map(|key| key.map(|key| self.number_of(key))).collect()
     }
 
     /// The number of each row's entity, if it is known.
     pub(crate) fn find(&self, keys: &Keys) -> Vec<Option<u32>> {
-        keys.iter().map(|key| self.0.get(key?).copied()).collect()
+        keys.iter().map(|key| self.find_one(key?)).collect()
     }
 
     /// How many entities there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.ends.len()
     }
+
+    /// The key of an entity.
+    pub(crate) fn key(&self, number: u32) -> &[u8] {
+        key_at(&self.bytes, &self.ends, number)
+    }
+
+    /// The number of the entity with this key, which gets the next one if it is new.
+    pub(crate) fn number_of(&mut self, key: &[u8]) -> u32 {
+        let Self { numbers, hasher, bytes, ends } = self;
+        let hash = hasher.hash_one(key);
+        if let Some(number) = numbers.find(hash, |number| key_at(bytes, ends, *number) == key) {
+            return *number;
+        }
+        let next = ends.len() as u32;
+        bytes.extend_from_slice(key);
+        ends.push(bytes.len());
+        numbers.insert_unique(hash, next, |number| hasher.hash_one(key_at(bytes, ends, *number)));
+        next
+    }
+
+    /// The number of the entity with this key.
+    pub(crate) fn find_one(&self, key: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.numbers.find(hash, |number| self.key(*number) == key).copied()
+    }
+}
+
+fn key_at<'a>(bytes: &'a [u8], ends: &[usize], number: u32) -> &'a [u8] {
+    let number = number as usize;
+    let start = number.checked_sub(1).map_or(0, |before| ends[before]);
+    &bytes[start..ends[number]]
 }
 
 /// The type in which values of this type are compared; `None` for those that cannot be keys.

@@ -188,7 +188,7 @@ impl Online {
                 |(event, known): (&i64, &Option<i64>)| Moment::new(view.known(), *event, *known);
             let moments: Vec<Moment> = rows.event.iter().zip(&rows.known).map(moment).collect();
             let timelines = Timelines::new(&entity, tails.len(), &moments);
-            answer(&view, &layout, &timelines, &rows.values, &probes)
+            Ok(answer(&view, &layout, &timelines, &rows.values, &probes)?.columns)
         };
         if bytes <= INLINE_BYTES { work() } else { compute(work).await }
     }

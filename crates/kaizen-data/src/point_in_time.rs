@@ -17,35 +17,43 @@
 //!   to the nanosecond; naive timestamps are refused.
 //!
 //! [`Index`] answers it with one binary search per row: the rows of each entity are sorted by the
-//! instant from which they are known, and carry the running maximum of (event, known, order).
+//! instant from which they are known, and carry the running maximum of (event, known, order). That
+//! [`Ordering`] is shared by all views that agree in source, keys, event time and when rows become
+//! known.
 
+mod carried;
+mod gather;
+mod grouping;
 mod layout;
+mod ordering;
 mod timeline;
 mod window;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
+use kaizen_core::record::Coverage;
 use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_table::{FeatureView, Value, arrow_type, instants};
 use rayon::prelude::*;
 
-use crate::keys::{Entities, KeyTypes};
 use crate::within::Within;
+use gather::Answers;
 
+pub use ordering::Ordering;
+
+pub(crate) use carried::needed;
 pub(crate) use layout::Layout;
-pub(crate) use timeline::{Moment, PARALLEL_FROM, Probe, Timelines, nanos};
+pub(crate) use ordering::probes;
+pub(crate) use timeline::{Moment, PARALLEL_FROM, Probe, Sight, Status, Timelines, nanos};
 
 /// The rows of a view's source, ordered so that any question is one binary search.
 #[derive(Debug)]
 pub struct Index {
     view: FeatureView,
     layout: Layout,
-    key_types: KeyTypes,
-    entities: Entities,
-    timelines: Timelines,
+    ordering: Arc<Ordering>,
     values: Vec<ArrayRef>,
 }
 
@@ -53,49 +61,64 @@ impl Index {
     /// Orders a source's rows, of which it needs the view's
     /// [source columns](FeatureView::source_columns).
     pub fn new(view: &FeatureView, source: &RecordBatch) -> Result<Self> {
-        let place = format!("view `{}`, source `{}`", view.name(), view.source());
-        Self::build(view, source).within(place)
+        let place = || format!("view `{}`, source `{}`", view.name(), view.source());
+        let ordering = Ordering::build(view, source).within(place())?;
+        Self::over(view, Arc::new(ordering), source)
     }
 
-    fn build(view: &FeatureView, source: &RecordBatch) -> Result<Self> {
-        let rows = source.num_rows();
-        if rows >= u32::MAX as usize {
-            return Err(Error::new(ErrorKind::Limit, format!("{rows} rows, over 2^32 - 2")));
+    /// Answers from rows that are ordered already: `ordering` was made of these rows, for this view
+    /// or one that agrees with it.
+    ///
+    /// [`ErrorKind::Conflict`] if it was made for a view that differs, or of another number of rows.
+    pub fn over(view: &FeatureView, ordering: Arc<Ordering>, source: &RecordBatch) -> Result<Self> {
+        let place = || format!("view `{}`, source `{}`", view.name(), view.source());
+        if ordering.definition != Ordering::definition(view)? {
+            return Err(Error::conflict(format!("{}: rows ordered for another view", place())));
+        }
+        if source.num_rows() != ordering.rows as usize {
+            let (found, ordered) = (source.num_rows(), ordering.rows);
+            return Err(Error::conflict(format!(
+                "{}: {found} rows, of which {ordered} were ordered",
+                place()
+            )));
         }
         let layout = Layout::of(view);
-        let key_types = KeyTypes::of(source, view.keys())?;
-        let keys = key_types.encode(source)?;
-        let mut entities = Entities::default();
-        let mut entity = entities.number(&keys);
-        let moments = moments(view, source)?;
-        let without_key = entity.iter().filter(|entity| entity.is_none()).count();
-        let mut without_event = 0;
-        for (entity, moment) in entity.iter_mut().zip(&moments) {
-            if moment.is_none() {
-                *entity = None;
-                without_event += 1;
-            }
-        }
-        let place = Moment { event: 0, known: None, known_at: 0 };
-        let moments: Vec<Moment> = moments.into_iter().map(|m| m.unwrap_or(place)).collect();
-        let timelines = Timelines::new(&entity, entities.len(), &moments);
-        let values = layout.values(source)?;
-        let (view_name, entities_found) = (view.name(), entities.len());
-        tracing::debug!(view_name, rows, entities_found, without_key, without_event, "indexed");
-        Ok(Self { view: view.clone(), layout, key_types, entities, timelines, values })
+        let values = layout.values(source).within(place())?;
+        Ok(Self { view: view.clone(), layout, ordering, values })
+    }
+
+    /// The order that it answers from, for [`over`](Self::over).
+    pub fn ordering(&self) -> &Arc<Ordering> {
+        &self.ordering
     }
 
     /// The view's features for each row, as of the instant in the column `time`: one column per
     /// feature, one row per row.
     pub fn features(&self, rows: &RecordBatch, time: &str) -> Result<RecordBatch> {
-        let columns = self.look_up(rows, time).within(format!("view `{}`", self.view.name()))?;
-        table(self.view.features().iter().map(|feature| &feature.field), columns, rows.num_rows())
+        Ok(self.features_with_coverage(rows, time)?.0)
     }
 
-    pub(crate) fn look_up(&self, rows: &RecordBatch, time: &str) -> Result<Vec<ArrayRef>> {
-        let keys = self.key_types.encode(rows)?;
-        let probes = probes(self.entities.find(&keys), rows, time)?;
-        answer(&self.view, &self.layout, &self.timelines, &self.values, &probes)
+    /// [`features`](Self::features), and how the rows were answered.
+    pub fn features_with_coverage(
+        &self,
+        rows: &RecordBatch,
+        time: &str,
+    ) -> Result<(RecordBatch, Coverage)> {
+        let found = self.look_up(rows, time).within(format!("view `{}`", self.view.name()))?;
+        let coverage = found.coverage(self.ordering.ignored());
+        let fields = self.view.features().iter().map(|feature| &feature.field);
+        Ok((table(fields, found.columns, rows.num_rows())?, coverage))
+    }
+
+    pub(crate) fn look_up(&self, rows: &RecordBatch, time: &str) -> Result<Answer> {
+        let probes = self.ordering.probes(rows, time)?;
+        answer(&self.view, &self.layout, &self.ordering.timelines, &self.values, &probes)
+    }
+
+    #[allow(dead_code, reason = "the walk over spans takes it")]
+    /// The rows of the source that a question at `from` or later can still need, ascending.
+    pub(crate) fn needed(&self, from: i64) -> Vec<u32> {
+        needed(&self.view, &self.ordering.timelines, from)
     }
 }
 
@@ -111,22 +134,33 @@ pub(crate) fn moments(view: &FeatureView, source: &RecordBatch) -> Result<Vec<Op
     Ok((0..source.num_rows()).map(moment).collect())
 }
 
-/// The questions that rows ask, at the instants in their column `time`.
-pub(crate) fn probes(
-    entity: Vec<Option<u32>>,
-    rows: &RecordBatch,
-    time: &str,
-) -> Result<Vec<Probe>> {
-    let at = instants(rows, time)?;
-    if let Some(row) = (0..at.len()).find(|row| at.is_null(*row)) {
-        return Err(Error::invalid(format!("column `{time}`: row {row} has no instant")));
-    }
-    let probe = |(entity, at): (Option<u32>, &i64)| Probe { entity, at: *at };
-    Ok(entity.into_iter().zip(at.values()).map(probe).collect())
+/// The answers to questions.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// A column per feature, with an element per question.
+    pub(crate) columns: Vec<ArrayRef>,
+    /// What each question saw.
+    pub(crate) sights: Vec<Sight>,
 }
 
-/// The features of a view for each probe: a column per feature, with an element per probe.
-/// `values` are the slots of the layout, with an element per row of the timelines.
+impl Answer {
+    /// How the questions were answered; `ignored` rows of the source can be seen by none.
+    pub(crate) fn coverage(&self, ignored: u64) -> Coverage {
+        let mut coverage = Coverage { ignored, ..Coverage::default() };
+        for sight in &self.sights {
+            match sight.status {
+                Status::Found => coverage.found += 1,
+                Status::Expired => coverage.expired += 1,
+                Status::Unknown => coverage.unknown += 1,
+            }
+            coverage.hidden += u64::from(sight.hidden);
+        }
+        coverage
+    }
+}
+
+/// Answers each probe from a view. `values` are the slots of the layout, with an element per row
+/// of the timelines.
 ///
 /// Offline and online features both come from here.
 pub(crate) fn answer(
@@ -135,27 +169,28 @@ pub(crate) fn answer(
     timelines: &Timelines,
     values: &[ArrayRef],
     probes: &[Probe],
-) -> Result<Vec<ArrayRef>> {
+) -> Result<Answer> {
     let ttl = view.ttl_seconds().map(nanos);
-    let latest = |probe: &Probe| timelines.latest(*probe, ttl);
-    let latest: Vec<Option<u32>> = match probes.len() < PARALLEL_FROM {
-        true => probes.iter().map(latest).collect(),
-        false => probes.par_iter().map(latest).collect(),
+    let sight = |probe: &Probe| timelines.sight(*probe, ttl);
+    let sights: Vec<Sight> = match probes.len() < PARALLEL_FROM {
+        true => probes.iter().map(sight).collect(),
+        false => probes.par_iter().map(sight).collect(),
     };
-    let latest = UInt32Array::from(latest);
+    let answers = Answers::of(&sights);
     let mut windows = window::columns(view, layout, timelines, values, probes)?;
     let mut columns = Vec::with_capacity(view.features().len());
     for (place, feature) in view.features().iter().enumerate() {
         let name = &feature.field.name;
         columns.push(match &feature.value {
-            Value::Column(_) => take(&values[layout.slot(place)], &latest, None)
-                .context(ErrorKind::Internal, format!("feature `{name}`"))?,
+            Value::Column(_) => {
+                answers.gather(&values[layout.slot(place)]).within(format!("feature `{name}`"))?
+            }
             Value::Window(_) => windows
                 .remove(&place)
                 .context(ErrorKind::Internal, format!("feature `{name}`: no window"))?,
         });
     }
-    Ok(columns)
+    Ok(Answer { columns, sights })
 }
 
 /// A table of these columns, all of which may have missing values.

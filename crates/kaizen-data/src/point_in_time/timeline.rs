@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use kaizen_core::Timestamp;
 use kaizen_table::Known;
-use rayon::prelude::*;
+
+use super::grouping::{Grouped, group};
+use crate::keys::NOBODY;
 
 /// Below this many rows, handing work to other threads costs more than it saves.
 pub(crate) const PARALLEL_FROM: usize = 4_096;
@@ -27,19 +31,15 @@ impl Moment {
             Known::After { seconds } => event.saturating_add(nanos(*seconds) as i64),
             Known::Column(_) => column.map_or(event, |known| known.max(event)),
             Known::Backfilled { until, .. } => {
-                // Instants beyond what nanoseconds can tell are later than every row.
-                let loaded = until.map_or(i64::MAX, |until| until.nanos().unwrap_or(i64::MAX));
+                // Instants beyond what nanoseconds can tell are before or after every row.
+                let beyond =
+                    |until: Timestamp| if until.micros() < 0 { i64::MIN } else { i64::MAX };
+                let loaded = until.map_or(i64::MAX, |until| until.nanos().unwrap_or(beyond(until)));
                 let live = column.filter(|known| *known > loaded);
                 live.map_or(event, |known| known.max(event))
             }
         };
         Self { event, known: column, known_at }
-    }
-
-    /// What decides which of several rows is the latest; a missing known-at time wins no tie, and
-    /// what is still equal goes to the later row of the source.
-    fn rank(&self) -> (i64, Option<i64>) {
-        (self.event, self.known)
     }
 }
 
@@ -57,61 +57,170 @@ pub(crate) struct Probe {
     pub(crate) at: i64,
 }
 
+/// How a question was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// By a row that counts.
+    Found,
+    /// The latest row is older than the TTL.
+    Expired,
+    /// Nothing was known of the entity.
+    Unknown,
+}
+
+/// What a question sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// The source's row that is the latest; of no meaning if the status is unknown.
+    pub(crate) row: u32,
+    /// Whether it counts.
+    pub(crate) status: Status,
+    /// Whether something had happened that was not known yet.
+    pub(crate) hidden: bool,
+    /// When the latest row happened, in nanoseconds UTC; of no meaning if the status is unknown.
+    pub(crate) event: i64,
+}
+
+impl Sight {
+    const NOTHING: Self = Self { row: 0, status: Status::Unknown, hidden: false, event: 0 };
+
+    /// The row that answers.
+    pub(crate) fn answer(&self) -> Option<u32> {
+        (self.status == Status::Found).then_some(self.row)
+    }
+}
+
+/// When rows became known, with an element per row of the source.
+#[derive(Debug)]
+pub(crate) enum Knowledge<'a> {
+    /// So many nanoseconds after they happened.
+    After(u64),
+    /// At instants of their own.
+    Each {
+        /// The first instant at which each row may be seen.
+        known_at: &'a [i64],
+        /// What the known-at column says, which decides between rows of the same event time.
+        column: &'a [i64],
+        /// Where it says something.
+        valid: Option<&'a NullBuffer>,
+    },
+}
+
+/// The instants from which rows are known, by position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KnownAt {
+    /// So many nanoseconds after their event times.
+    After(u64),
+    /// As it stands here.
+    Each(ScalarBuffer<i64>),
+}
+
 /// The rows of every entity. A *position* is a row's place here; the rows of an entity have
 /// neighbouring positions, ascending by the instant from which they are known.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Timelines {
     /// Where each entity's positions start; one more at the end.
-    starts: Vec<usize>,
+    pub(super) starts: ScalarBuffer<u32>,
     /// The source's row at each position.
-    rows: Vec<u32>,
-    /// The instant from which the row at each position is known.
-    known_at: Vec<i64>,
+    pub(super) rows: ScalarBuffer<u32>,
     /// The event time of the row at each position.
-    event: Vec<i64>,
-    /// The position of the latest row among the entity's rows up to each position.
-    latest: Vec<u32>,
+    pub(super) event: ScalarBuffer<i64>,
+    /// The instant from which the row at each position is known.
+    pub(super) known_at: KnownAt,
+    /// The position of the latest row among the entity's rows up to each position; `None` if that
+    /// is each position itself.
+    pub(super) latest: Option<ScalarBuffer<u32>>,
     /// The positions of each entity ascending by event time; `None` if they already are.
-    by_event: Option<Vec<u32>>,
+    pub(super) by_event: Option<ScalarBuffer<u32>>,
 }
 
 impl Timelines {
     /// Groups rows by entity. `entity` and `moments` have one element per row, and `entity` names
     /// numbers below `entities`, or none for rows that nobody can see.
     pub(crate) fn new(entity: &[Option<u32>], entities: usize, moments: &[Moment]) -> Self {
-        let starts = starts(entity, entities);
-        let mut rows = scatter(entity, &starts);
-        let slices = split(&mut rows, &starts);
-        let sort = |slice: &mut [u32]| slice.sort_by_key(|row| moments[*row as usize].known_at);
-        if entity.len() < PARALLEL_FROM {
-            slices.into_iter().for_each(sort);
-        } else {
-            slices.into_par_iter().for_each(sort);
-        }
-        let moment = |row: &u32| moments[*row as usize];
-        let known_at = rows.iter().map(|row| moment(row).known_at).collect();
-        let event: Vec<i64> = rows.iter().map(|row| moment(row).event).collect();
-        let latest = running_latest(&starts, &rows, moments);
-        let by_event = by_event(&starts, &event);
-        Self { starts, rows, known_at, event, latest, by_event }
+        let entity: Vec<u32> = entity.iter().map(|entity| entity.unwrap_or(NOBODY)).collect();
+        let event: Vec<i64> = moments.iter().map(|moment| moment.event).collect();
+        let known_at: Vec<i64> = moments.iter().map(|moment| moment.known_at).collect();
+        let column: Vec<i64> = moments.iter().map(|moment| moment.known.unwrap_or(0)).collect();
+        let valid: NullBuffer = moments.iter().map(|moment| moment.known.is_some()).collect();
+        let valid = Some(&valid);
+        let knowledge = Knowledge::Each { known_at: &known_at, column: &column, valid };
+        Self::of(&entity, entities, &event, &knowledge)
     }
 
-    /// The row that the probe sees as the latest, if it is no older than `ttl` nanoseconds.
-    pub(crate) fn latest(&self, probe: Probe, ttl: Option<u64>) -> Option<u32> {
+    /// Groups rows by entity. `entity` and `event` have one element per row, and `entity` names
+    /// numbers below `entities`, or [`NOBODY`] for rows that nobody can see.
+    pub(crate) fn of(
+        entity: &[u32],
+        entities: usize,
+        event: &[i64],
+        knowledge: &Knowledge<'_>,
+    ) -> Self {
+        let Grouped { starts, rows, event, known_at, latest, by_event } =
+            group(entity, entities, event, knowledge);
+        let known_at = match (known_at, knowledge) {
+            (Some(known_at), _) => KnownAt::Each(known_at.into()),
+            (None, Knowledge::After(nanos)) => KnownAt::After(*nanos),
+            (None, Knowledge::Each { .. }) => KnownAt::After(0),
+        };
+        let (latest, by_event) = (latest.map(Into::into), by_event.map(Into::into));
+        let (starts, rows, event) = (starts.into(), rows.into(), event.into());
+        Self { starts, rows, event, known_at, latest, by_event }
+    }
+
+    /// What the probe sees, where a row older than `ttl` nanoseconds does not count.
+    pub(crate) fn sight(&self, probe: Probe, ttl: Option<u64>) -> Sight {
         let range = self.positions(probe.entity);
-        let seen = self.known_at[range.clone()].partition_point(|known| *known <= probe.at);
-        let last = range.start + seen.checked_sub(1)?;
-        let latest = self.latest[last] as usize;
-        let age = probe.at.abs_diff(self.event[latest]);
-        ttl.is_none_or(|ttl| age <= ttl).then(|| self.rows[latest])
+        let seen = self.seen(range.clone(), probe.at);
+        let hidden = self.happened(range.clone(), probe.at, seen) > seen;
+        let Some(last) = seen.checked_sub(1).map(|before| range.start + before) else {
+            return Sight { hidden, ..Sight::NOTHING };
+        };
+        let latest = self.latest_position(last);
+        let event = self.event[latest];
+        let young = ttl.is_none_or(|ttl| probe.at.abs_diff(event) <= ttl);
+        let status = if young { Status::Found } else { Status::Expired };
+        Sight { row: self.rows[latest], status, hidden, event }
+    }
+
+    /// The position of the latest row among the entity's rows up to a position.
+    pub(super) fn latest_position(&self, position: usize) -> usize {
+        self.latest.as_ref().map_or(position, |latest| latest[position] as usize)
+    }
+
+    /// How many of these positions, which are those of one entity, are known at an instant.
+    pub(super) fn seen(&self, range: Range<usize>, at: i64) -> usize {
+        match &self.known_at {
+            KnownAt::Each(known_at) => known_at[range].partition_point(|known| *known <= at),
+            KnownAt::After(nanos) => match at.checked_sub_unsigned(*nanos) {
+                Some(at) => self.event[range].partition_point(|event| *event <= at),
+                None => 0,
+            },
+        }
+    }
+
+    /// How many of an entity's rows had happened at an instant at which `seen` were known.
+    fn happened(&self, range: Range<usize>, at: i64, seen: usize) -> usize {
+        match (&self.known_at, &self.by_event) {
+            (KnownAt::After(0), _) => seen,
+            (_, None) => self.event[range].partition_point(|event| *event <= at),
+            (_, Some(order)) => {
+                order[range].partition_point(|position| self.event[*position as usize] <= at)
+            }
+        }
     }
 
     /// The positions of an entity.
     pub(crate) fn positions(&self, entity: Option<u32>) -> Range<usize> {
         entity.map_or(0..0, |entity| {
             let entity = entity as usize;
-            self.starts[entity]..self.starts[entity + 1]
+            self.starts[entity] as usize..self.starts[entity + 1] as usize
         })
+    }
+
+    /// How many entities there are.
+    pub(crate) fn entities(&self) -> usize {
+        self.starts.len() - 1
     }
 
     /// The source's row at a position.
@@ -121,7 +230,10 @@ impl Timelines {
 
     /// The instant from which the row at a position is known.
     pub(crate) fn known_at(&self, position: usize) -> i64 {
-        self.known_at[position]
+        match &self.known_at {
+            KnownAt::Each(known_at) => known_at[position],
+            KnownAt::After(nanos) => self.event[position].saturating_add_unsigned(*nanos),
+        }
     }
 
     /// The event time of the row at a position.
@@ -134,71 +246,4 @@ impl Timelines {
     pub(crate) fn by_event(&self, place: usize) -> usize {
         self.by_event.as_ref().map_or(place, |order| order[place] as usize)
     }
-}
-
-/// Where each entity's rows start, after a counting sort.
-fn starts(entity: &[Option<u32>], entities: usize) -> Vec<usize> {
-    let mut starts = vec![0; entities + 1];
-    for entity in entity.iter().flatten() {
-        starts[*entity as usize + 1] += 1;
-    }
-    for index in 0..entities {
-        starts[index + 1] += starts[index];
-    }
-    starts
-}
-
-/// The rows in the order of their entities, and of the source within each.
-fn scatter(entity: &[Option<u32>], starts: &[usize]) -> Vec<u32> {
-    let mut next = starts.to_vec();
-    let mut rows = vec![0; starts.last().copied().unwrap_or(0)];
-    for (row, entity) in entity.iter().enumerate() {
-        if let Some(entity) = entity {
-            let place = &mut next[*entity as usize];
-            rows[*place] = row as u32;
-            *place += 1;
-        }
-    }
-    rows
-}
-
-/// One slice per entity.
-fn split<'a>(mut rest: &'a mut [u32], starts: &[usize]) -> Vec<&'a mut [u32]> {
-    let mut slices = Vec::with_capacity(starts.len());
-    for pair in starts.windows(2) {
-        let (slice, tail) = rest.split_at_mut(pair[1] - pair[0]);
-        slices.push(slice);
-        rest = tail;
-    }
-    slices
-}
-
-fn running_latest(starts: &[usize], rows: &[u32], moments: &[Moment]) -> Vec<u32> {
-    let rank = |position: usize| {
-        let row = rows[position];
-        (moments[row as usize].rank(), row)
-    };
-    let mut latest = Vec::with_capacity(rows.len());
-    for pair in starts.windows(2) {
-        let mut best = pair[0];
-        for position in pair[0]..pair[1] {
-            if rank(position) >= rank(best) {
-                best = position;
-            }
-            latest.push(best as u32);
-        }
-    }
-    latest
-}
-
-fn by_event(starts: &[usize], event: &[i64]) -> Option<Vec<u32>> {
-    let ascending = |pair: &[usize]| event[pair[0]..pair[1]].is_sorted();
-    if starts.windows(2).all(ascending) {
-        return None;
-    }
-    let mut order: Vec<u32> = (0..event.len() as u32).collect();
-    for slice in split(&mut order, starts) {
-        slice.sort_by_key(|position| event[*position as usize]);
-    }
-    Some(order)
 }
