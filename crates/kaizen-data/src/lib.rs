@@ -87,7 +87,7 @@ mod within;
 
 pub use feature_store::FeatureStore;
 pub use memory_source::MemorySource;
-pub use online::{MemoryOnlineStore, Online, RedbOnlineStore};
+pub use online::{Answer, MemoryOnlineStore, Online, RedbOnlineStore, Status, ViewAnswer};
 pub use parquet_source::ParquetSource;
 pub use prediction_log::PredictionLog;
 pub use predictions::save_predictions;

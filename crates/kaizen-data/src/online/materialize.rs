@@ -74,7 +74,7 @@ impl Plan {
                 _ => {}
             }
         }
-        if let Some(done) = done.filter(|done| done.rows != before) {
+        if let Some(done) = done.filter(|done| done.rows != before && !done.forgotten) {
             let (at, then) = (done.instant(), done.rows);
             return Err(Error::conflict(format!(
                 "of its rows {then} were known at {at} when it was materialised, now {before}: \
@@ -85,6 +85,11 @@ impl Plan {
         let (view, layout) = (view.clone(), Layout::of(view));
         let floor = done.map_or(i64::MIN, |done| done.from);
         Ok(Self { view, layout, key_types, source, moments, pending, before, until, keep, floor })
+    }
+
+    /// The view that it brings forward.
+    pub(crate) fn view(&self) -> &FeatureView {
+        &self.view
     }
 
     /// How many rows are to be written.
@@ -136,7 +141,15 @@ impl Plan {
             }
         }
         let from = until.saturating_sub(self.keep).max(self.floor);
-        let after = Progress { until, from, rows: done, key_types: self.key_types.names() };
+        let after = Progress {
+            until,
+            from,
+            rows: done,
+            forgotten: false,
+            offset: None,
+            keys: self.view.keys().to_vec(),
+            key_types: self.key_types.names(),
+        };
         Ok(Chunk { rows: kept, keys, entity, after })
     }
 

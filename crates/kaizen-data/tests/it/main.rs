@@ -6,6 +6,7 @@ mod flights;
 mod leakage;
 mod on_demand;
 mod online;
+mod online_answers;
 mod point_in_time;
 mod prediction_log;
 mod sources;

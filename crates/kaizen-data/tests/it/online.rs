@@ -19,7 +19,7 @@ use proptest::prelude::*;
 
 use crate::cases::{Case, assert_same_bits, case, instants, known_by};
 
-const S: i64 = 1_000_000_000;
+pub(crate) const S: i64 = 1_000_000_000;
 
 #[tokio::test]
 async fn the_memory_store_conforms() {
@@ -94,7 +94,7 @@ async fn equal(case: Case, steps: &[i64], size: usize) {
 }
 
 /// Events of one entity each second, with a value and a key of another width than the request's.
-fn events(count: i64) -> RecordBatch {
+pub(crate) fn events(count: i64) -> RecordBatch {
     let seconds = || 0..count;
     let columns: [(&str, ArrayRef); 3] = [
         ("k", Arc::new(Int32Array::from(vec![7; count as usize]))),
@@ -104,7 +104,7 @@ fn events(count: i64) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn view() -> FeatureView {
+pub(crate) fn view() -> FeatureView {
     FeatureView::builder("v")
         .source("s")
         .key("k")
@@ -115,17 +115,17 @@ fn view() -> FeatureView {
         .unwrap()
 }
 
-fn service(view: FeatureView) -> FeatureService {
+pub(crate) fn service(view: FeatureView) -> FeatureService {
     FeatureService::new("service", 1, vec![], vec![view]).unwrap()
 }
 
-fn request(keys: Vec<i64>, at: i64) -> RecordBatch {
+pub(crate) fn request(keys: Vec<i64>, at: i64) -> RecordBatch {
     let at = instants(vec![Some(at); keys.len()]);
     let keys: ArrayRef = Arc::new(Int64Array::from(keys));
     RecordBatch::try_from_iter([("k", keys), ("at", at)]).unwrap()
 }
 
-fn second(seconds: i64) -> Timestamp {
+pub(crate) fn second(seconds: i64) -> Timestamp {
     Timestamp::from_nanos(seconds * S)
 }
 

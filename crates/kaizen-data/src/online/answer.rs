@@ -1,0 +1,216 @@
+//! What online views answer.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use kaizen_core::{Bytes, Error, Result, Timestamp, compute};
+use kaizen_table::{FeatureService, FeatureView, Value};
+
+use super::Online;
+use super::prepared::Prepared;
+use super::space::{Progress, Space};
+use super::tail::Rows;
+use crate::feature_store::{check_request, extended};
+use crate::keys::KeyTypes;
+use crate::on_demand::with_computed;
+use crate::point_in_time::{Moment, Probe, Sight, Status as Seen, Timelines, answer, probes};
+use crate::within::Within;
+
+/// Up to this many bytes of rows are decoded where they are; more on the thread pool for maths.
+const INLINE_BYTES: usize = 1 << 20;
+
+/// Features, and how each row came to them.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The request's columns and then the features, one row per row of the request, in its order.
+    pub rows: RecordBatch,
+    /// How each view of the service answered, in the service's order.
+    pub views: Vec<ViewAnswer>,
+}
+
+/// How a view answered each row of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewAnswer {
+    /// The view's name.
+    pub name: String,
+    /// What was found. Length: the rows.
+    pub status: Vec<Status>,
+    /// The event time, in nanoseconds UTC, of the latest row that is seen, whether or not it is
+    /// too old. Length: the rows.
+    pub event_time: Vec<Option<i64>>,
+}
+
+/// What a view has for a row of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// A row of the entity is seen, and has a value.
+    Present,
+    /// A row of the entity is seen, but no column feature of the view has a value in it.
+    Missing,
+    /// No row of the entity is seen, or a key is missing.
+    NotFound,
+    /// The latest row that is seen is older than the TTL. Windows do not end by it.
+    OutsideTtl,
+}
+
+/// What a view answers: its features, and how it came to them.
+type Found = (Vec<ArrayRef>, ViewAnswer);
+
+impl Online {
+    /// The features of each row of the request, as of the instant in its column `time`: the
+    /// request's columns, then those that were looked up, then those that functions compute of
+    /// them; one row per row, in its order.
+    ///
+    /// An entity that is not there has missing features and counts of 0. A view that was never
+    /// materialised with this definition is [`ErrorKind::NotFound`](kaizen_core::ErrorKind); an
+    /// instant before the one until which it is materialised, less
+    /// [what is kept](Self::keep_seconds), is [`ErrorKind::Invalid`](kaizen_core::ErrorKind),
+    /// because rows that it would need may be gone.
+    pub async fn features(
+        &self,
+        service: &FeatureService,
+        request: &RecordBatch,
+        time: &str,
+    ) -> Result<RecordBatch> {
+        Ok(self.answer(service, request, time).await?.rows)
+    }
+
+    /// The [features](Self::features), and how each row came to them.
+    pub async fn answer(
+        &self,
+        service: &FeatureService,
+        request: &RecordBatch,
+        time: &str,
+    ) -> Result<Answer> {
+        check_request(service, request)?;
+        let place = || format!("feature service `{}`", service.name());
+        self.functions.check(service).within(place())?;
+        let (mut columns, mut views) = (Vec::new(), Vec::with_capacity(service.views().len()));
+        for view in service.views() {
+            let found = self.look_up(view, request, time).await;
+            let (features, answer) = found.within(format!("view `{}`", view.name()))?;
+            columns.extend(features);
+            views.push(answer);
+        }
+        let rows = extended(service, request, columns)?;
+        Ok(Answer { rows: with_computed(&self.functions, service, &rows)?, views })
+    }
+
+    async fn look_up(
+        &self,
+        view: &FeatureView,
+        request: &RecordBatch,
+        time: &str,
+    ) -> Result<Found> {
+        let prepared = self.prepared.of(view)?;
+        let key_types = match prepared.key_types() {
+            Some(types) => types,
+            None => self.learn(&prepared).await?,
+        };
+        let asked = Asked::new(&key_types, request)?;
+        let read = self.read(&prepared, &asked).await?;
+        // A view that was dropped and built anew may have keys of other types.
+        let (asked, (progress, tails)) = match read.0.key_types == key_types.names() {
+            true => (asked, read),
+            false => {
+                let asked = Asked::new(&*prepared.learn(&read.0)?, request)?;
+                let read = self.read(&prepared, &asked).await?;
+                (asked, read)
+            }
+        };
+        let probes = probes(asked.entity, request, time)?;
+        if let Some(row) = probes.iter().position(|probe| probe.at < progress.from) {
+            let at = Timestamp::from_nanos(probes[row].at);
+            let from = Timestamp::from_nanos(progress.from);
+            return Err(Error::invalid(format!(
+                "row {row} asks as of {at}, but what was needed before {from} may be gone online; \
+                 ask the feature store"
+            )));
+        }
+        let bytes: usize = tails.iter().flatten().map(Bytes::len).sum();
+        let work = move || answered(&prepared, &tails, &probes);
+        if bytes <= INLINE_BYTES { work() } else { compute(work).await }
+    }
+
+    /// How far the view goes, and the rows of the entities, in one read.
+    async fn read(
+        &self,
+        prepared: &Prepared,
+        asked: &Asked,
+    ) -> Result<(Progress, Vec<Option<Bytes>>)> {
+        let space = &prepared.space;
+        let mut found = self.store.get(space.name(), &asked.keys).await?;
+        let Some(progress) = found.pop().flatten() else {
+            return Err(self.absent(&prepared.view).await);
+        };
+        let tails = found.into_iter().map(|value| space.rows(value)).collect::<Result<_>>()?;
+        Ok((Progress::parse(&progress)?, tails))
+    }
+
+    async fn learn(&self, prepared: &Prepared) -> Result<Arc<KeyTypes>> {
+        match self.progress(&prepared.space).await? {
+            Some(progress) => prepared.learn(&progress),
+            None => Err(self.absent(&prepared.view).await),
+        }
+    }
+}
+
+/// The entities of a request.
+struct Asked {
+    /// The number of each row's entity.
+    entity: Vec<Option<u32>>,
+    /// The key of each entity, and after them that of how far the view goes.
+    keys: Vec<Bytes>,
+}
+
+impl Asked {
+    fn new(key_types: &KeyTypes, request: &RecordBatch) -> Result<Self> {
+        let encoded = key_types.encode(request)?;
+        let rows = request.num_rows();
+        let mut numbers: hashbrown::HashMap<&[u8], u32> = hashbrown::HashMap::with_capacity(rows);
+        let mut keys = Vec::with_capacity(rows + 1);
+        let mut number = |key| {
+            *numbers.entry(key).or_insert_with(|| {
+                keys.push(Space::entity_key(key));
+                keys.len() as u32 - 1
+            })
+        };
+        let entity = (0..rows).map(|row| encoded.get(row).map(&mut number)).collect();
+        keys.push(Space::progress_key());
+        Ok(Self { entity, keys })
+    }
+}
+
+fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> Result<Found> {
+    let (view, layout) = (&prepared.view, &prepared.layout);
+    let rows = Rows::decode(layout, tails)?;
+    let entity: Vec<Option<u32>> = rows.entity.iter().copied().map(Some).collect();
+    let moment = |(event, known): (&i64, &Option<i64>)| Moment::new(view.known(), *event, *known);
+    let moments: Vec<Moment> = rows.event.iter().zip(&rows.known).map(moment).collect();
+    let timelines = Timelines::new(&entity, tails.len(), &moments);
+    let found = answer(view, layout, &timelines, &rows.values, probes)?;
+    let of_columns: Vec<&ArrayRef> = view
+        .features()
+        .iter()
+        .zip(&found.columns)
+        .filter(|(feature, _)| matches!(feature.value, Value::Column(_)))
+        .map(|(_, values)| values)
+        .collect();
+    // A row that was too old when it was written is gone, but its entity is there.
+    let expired = |probe: &Probe| {
+        let tail = probe.entity.and_then(|entity| tails.get(entity as usize)?.as_ref());
+        view.ttl_seconds().is_some() && tail.is_some()
+    };
+    let status = |(row, (probe, sight)): (usize, (&Probe, &Sight))| match sight.status {
+        Seen::Unknown if expired(probe) => Status::OutsideTtl,
+        Seen::Unknown => Status::NotFound,
+        _ if of_columns.is_empty() => Status::Present,
+        Seen::Expired => Status::OutsideTtl,
+        Seen::Found if of_columns.iter().all(|values| values.is_null(row)) => Status::Missing,
+        Seen::Found => Status::Present,
+    };
+    let status = probes.iter().zip(&found.sights).enumerate().map(status).collect();
+    let event = |sight: &Sight| (sight.status != Seen::Unknown).then_some(sight.event);
+    let event_time = found.sights.iter().map(event).collect();
+    Ok((found.columns, ViewAnswer { name: view.name().to_owned(), status, event_time }))
+}

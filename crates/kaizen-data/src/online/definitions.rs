@@ -1,0 +1,147 @@
+//! Which definition of a view is online, and the end of the others.
+
+use arrow::array::RecordBatch;
+use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
+use kaizen_table::{FeatureView, OnlineEntry};
+
+use super::Online;
+use super::space::{Progress, Space};
+use crate::within::Within;
+
+/// The space that holds, by the name of a view, the digest of the definition that was written last.
+/// No view has it: the spaces of views end in a digest and a version.
+const LATEST: &str = "views";
+
+/// At most so many entries are removed at once.
+const PAGE: usize = 10_000;
+
+/// Says that this definition of a view was written last.
+pub(crate) fn latest(view: &FeatureView) -> Result<OnlineEntry> {
+    let (key, value) = (view.name().to_owned(), view.digest()?.to_string());
+    Ok(OnlineEntry { space: LATEST.to_owned(), key: key.into(), value: Some(value.into()) })
+}
+
+/// The key and the space under which [`latest`] is kept.
+pub(crate) fn latest_key(view: &str) -> (&'static str, Bytes) {
+    (LATEST, Bytes::copy_from_slice(view.as_bytes()))
+}
+
+impl Online {
+    /// Why a view has no space: it was never written, or only by another definition.
+    pub(crate) async fn absent(&self, view: &FeatureView) -> Error {
+        match self.definition(view.name()).await {
+            Ok(None) => Error::not_found("it was never materialised online"),
+            Ok(Some(other)) => Error::not_found(format!(
+                "it is online with another definition ({}), not with this one; materialise it",
+                other.short()
+            )),
+            Err(error) => error,
+        }
+    }
+
+    /// The digest of the definition of a view that was materialised or followed last; `None` if
+    /// none was.
+    pub async fn definition(&self, view_name: &str) -> Result<Option<Digest>> {
+        let (space, key) = latest_key(view_name);
+        let found = self.store.get(space, &[key]).await?.pop().flatten();
+        let parse = |bytes: Bytes| {
+            let text = std::str::from_utf8(&bytes).context(ErrorKind::Corrupt, "not text")?;
+            text.parse::<Digest>().map_err(|error| Error::corrupt(error.to_string()))
+        };
+        let place = format!("view `{view_name}`: which definition of it is online");
+        found.map(parse).transpose().within(place)
+    }
+
+    /// Removes what other definitions of this view have written, in bounded steps, and gives how
+    /// many entries those were. A call that was cut off is made again.
+    ///
+    /// A view is migrated by materialising its new definition, which builds beside the old one;
+    /// asking with the new; and then dropping the others.
+    pub async fn drop_others(&self, view: &FeatureView) -> Result<u64> {
+        let _one_writer = self.writing.lock().await;
+        let own = Space::of(view)?;
+        if self.progress(&own).await?.is_none() {
+            let error = self.absent(view).await;
+            return Err(error).within(format!("view `{}`", view.name()));
+        }
+        let mut removed = 0;
+        for space in self.store.spaces().await? {
+            if Space::view_of(&space) != Some(view.name()) || space == own.name() {
+                continue;
+            }
+            removed += self.drop_space(&space).await?;
+        }
+        self.store.put(vec![latest(view)?]).await?;
+        Ok(removed)
+    }
+
+    pub(super) async fn drop_space(&self, space: &str) -> Result<u64> {
+        // How far it goes is removed first: half a space is none.
+        let progress = Space::progress_key();
+        let mut removed = 0;
+        if self.store.get(space, std::slice::from_ref(&progress)).await?.pop().flatten().is_some() {
+            self.store.put(vec![removal(space, progress)]).await?;
+            removed += 1;
+        }
+        let mut after = None;
+        loop {
+            let page = self.store.page(space, after.as_ref(), PAGE).await?;
+            let entries: Vec<OnlineEntry> =
+                page.entries.into_iter().map(|(key, _)| removal(space, key)).collect();
+            removed += entries.len() as u64;
+            self.store.put(entries).await?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// Removes the entities that have the keys of a row of `entities`, whose columns are the keys,
+    /// from every definition of this view, and gives how many entries those were. A row with a
+    /// missing key names nobody.
+    ///
+    /// Their rows must be gone from the source before, or the next materialisation may bring those
+    /// back that it has not read yet.
+    pub async fn forget(&self, view_name: &str, entities: &RecordBatch) -> Result<u64> {
+        let _one_writer = self.writing.lock().await;
+        let mut removed = 0;
+        for space in self.store.spaces().await? {
+            if Space::view_of(&space) == Some(view_name) {
+                let place = format!("view `{view_name}`, space `{space}`");
+                removed += self.forget_in(&space, entities).await.within(place)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn forget_in(&self, space: &str, entities: &RecordBatch) -> Result<u64> {
+        let progress = self.store.get(space, &[Space::progress_key()]).await?.pop().flatten();
+        // Without it nothing of the space is ever read: it is half dropped.
+        let Some(progress) = progress else { return self.drop_space(space).await };
+        let mut progress = Progress::parse(&progress)?;
+        let encoded = progress.key_types()?.encode(entities)?;
+        let mut keys: Vec<Bytes> = (0..entities.num_rows())
+            .filter_map(|row| encoded.get(row).map(Space::entity_key))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        progress.forgotten = true;
+        let mut removed = 0;
+        for keys in keys.chunks(PAGE) {
+            let found = self.store.get(space, keys).await?;
+            let there = keys.iter().zip(found).filter(|(_, found)| found.is_some());
+            let mut entries: Vec<OnlineEntry> =
+                there.map(|(key, _)| removal(space, key.clone())).collect();
+            removed += entries.len() as u64;
+            let (key, value) = (Space::progress_key(), Some(progress.to_bytes()?));
+            entries.push(OnlineEntry { space: space.to_owned(), key, value });
+            self.store.put(entries).await?;
+        }
+        Ok(removed)
+    }
+}
+
+fn removal(space: &str, key: Bytes) -> OnlineEntry {
+    OnlineEntry { space: space.to_owned(), key, value: None }
+}
