@@ -88,8 +88,10 @@ impl Online {
             let page = self.store.page(space, after.as_ref(), PAGE).await?;
             let entries: Vec<OnlineEntry> =
                 page.entries.into_iter().map(|(key, _)| removal(space, key)).collect();
-            removed += entries.len() as u64;
-            self.store.put(entries).await?;
+            if !entries.is_empty() {
+                removed += entries.len() as u64;
+                self.store.put(entries).await?;
+            }
             after = page.next;
             if after.is_none() {
                 return Ok(removed);
