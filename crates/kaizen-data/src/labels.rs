@@ -1,7 +1,7 @@
 //! Labels as they were known at a cut-off.
 
 use arrow::array::{Array, BooleanArray, RecordBatch, TimestampNanosecondArray};
-use kaizen_core::{Context, ErrorKind, Result, Timestamp};
+use kaizen_core::{Context, ErrorKind, Result};
 use kaizen_table::{LabelView, instants};
 
 use crate::keys::{Entities, KeyTypes};
@@ -52,23 +52,53 @@ impl LabelIndex {
         Ok(Self { key_types, entities, starts, rows, known_at, labels })
     }
 
-    /// The label of each row's entity; missing where it was not known by then.
+    /// What is known by a cut-off, in nanoseconds UTC, of the label of each row's entity.
     ///
     /// Of several labels of one entity the one that became known last counts, of several of these
     /// the last in the source. A label without a known-at time is never known.
-    pub(crate) fn known_by(&self, rows: &RecordBatch, at: Timestamp) -> Result<BooleanArray> {
-        let cutoff = at.nanos()?;
-        let label = |entity: Option<u32>| {
-            let entity = entity? as usize;
+    pub(crate) fn known_by(&self, rows: &RecordBatch, cutoff: i64) -> Result<Vec<Told>> {
+        let told = |entity: Option<u32>| {
+            let Some(entity) = entity.map(|entity| entity as usize) else { return Told::default() };
             let own = &self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize];
-            let known = own
-                .iter()
-                .map(|row| *row as usize)
-                .filter(|row| self.known_at.is_valid(*row) && self.known_at.value(*row) <= cutoff);
-            let row = known.max_by_key(|row| (self.known_at.value(*row), *row))?;
-            self.labels.is_valid(row).then(|| self.labels.value(row))
+            let mut told = Told::default();
+            for row in own.iter().map(|row| *row as usize) {
+                if self.known_at.is_null(row) || self.known_at.value(row) > cutoff {
+                    continue;
+                }
+                let known = self.known_at.value(row);
+                let label = self.labels.is_valid(row).then(|| self.labels.value(row));
+                if label.is_some() {
+                    told.first = Some(told.first.map_or(known, |first| first.min(known)));
+                }
+                if told.last.is_none_or(|(last, _)| known >= last) {
+                    told.last = Some((known, label));
+                }
+            }
+            told
         };
         let asked = self.entities.find(&self.key_types.encode(rows)?);
-        Ok(asked.into_iter().map(label).collect())
+        Ok(asked.into_iter().map(told).collect())
+    }
+}
+
+/// What is known of the label of one entity.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// When a label first became known.
+    first: Option<i64>,
+    /// When the last row became known, with its label.
+    last: Option<(i64, Option<bool>)>,
+}
+
+impl Told {
+    /// With what became known later.
+    pub(crate) fn then(self, later: Self) -> Self {
+        Self { first: self.first.or(later.first), last: later.last.or(self.last) }
+    }
+
+    /// The label as of the cut-off, unless it is younger than `maturity` nanoseconds.
+    pub(crate) fn label(&self, cutoff: i64, maturity: u64) -> Option<bool> {
+        let age = u64::try_from(cutoff.saturating_sub(self.first?)).ok()?;
+        self.last.and_then(|(_, label)| label).filter(|_| age >= maturity)
     }
 }

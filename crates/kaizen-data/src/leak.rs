@@ -65,13 +65,16 @@ fn suspicious(scores: &[f64], labels: &[bool]) -> Result<Option<f64>> {
     Ok((auc.max(1.0 - auc) >= SUSPICIOUS_AUC).then_some(auc))
 }
 
+/// The numbers that are there; infinities rank as the outermost finite ones.
 fn number_scores(
     values: &Float64Array,
     present: &[bool],
     labels: &[bool],
 ) -> (Vec<f64>, Vec<bool>) {
     let rows = values.values().iter().zip(labels).zip(present);
-    rows.filter(|(_, present)| **present).map(|((value, label), _)| (*value, *label)).unzip()
+    rows.filter(|(_, present)| **present)
+        .map(|((value, label), _)| (value.clamp(f64::MIN, f64::MAX), *label))
+        .unzip()
 }
 
 /// Scores each text of an even row by the rate of the label among the odd rows with that text, and

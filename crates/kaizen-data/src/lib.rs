@@ -70,9 +70,11 @@
 //! ```
 
 mod feature_store;
+mod kept;
 mod keys;
 mod labels;
 mod leak;
+mod look_up;
 mod memory_source;
 mod on_demand;
 mod online;
@@ -81,8 +83,13 @@ mod parquet_source;
 pub mod point_in_time;
 mod prediction_log;
 mod predictions;
+mod reading;
+mod reproduce;
+pub mod skew;
+mod summary;
 mod training_data;
 mod typed;
+mod walk;
 mod within;
 
 pub use feature_store::FeatureStore;
@@ -91,4 +98,5 @@ pub use online::{Answer, MemoryOnlineStore, Online, RedbOnlineStore, Status, Vie
 pub use parquet_source::ParquetSource;
 pub use prediction_log::PredictionLog;
 pub use predictions::save_predictions;
+pub use summary::ColumnSummary;
 pub use training_data::{Definitions, TrainingData};

@@ -123,7 +123,7 @@ fn inputs(
 }
 
 /// Equal to the last bit, with one NaN equal to any other.
-fn same_bits(left: &ArrayRef, right: &ArrayRef) -> bool {
+pub(crate) fn same_bits(left: &ArrayRef, right: &ArrayRef) -> bool {
     let bits = |x: f64| if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
     let of = |values: &Float64Array| values.iter().map(|x| x.map(bits)).collect::<Vec<_>>();
     match (left.as_primitive_opt::<Float64Type>(), right.as_primitive_opt::<Float64Type>()) {

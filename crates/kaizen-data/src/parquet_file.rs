@@ -18,8 +18,8 @@ use crate::within::Within;
 /// Begins and ends every Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 
-/// At most this many columns in a file.
-const MAX_COLUMNS: usize = 10_000;
+/// At most this many columns in a file: 10,000 features, and as many again that come with them.
+pub(crate) const MAX_COLUMNS: usize = 20_000;
 
 /// The bytes of a Parquet file with its footer decoded. Cheap to clone.
 #[derive(Clone, Debug)]

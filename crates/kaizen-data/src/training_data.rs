@@ -10,10 +10,12 @@ use kaizen_core::{
     ArtifactStore, Context, Digest, Error, ErrorKind, Payload, Record as _, Records as _, Result,
     Timestamp, compute, media_type,
 };
-use kaizen_table::{FeatureService, LabelView, arrow_type, column, instants};
+use kaizen_table::{FeatureService, LabelView, SourceFile, arrow_type, column, instants};
 use serde::{Deserialize, Serialize};
 
-use crate::parquet_file::{ParquetFile, to_parquet};
+use crate::parquet_file::{MAX_COLUMNS, ParquetFile, to_parquet};
+use crate::reading::Files;
+use crate::summary::{ColumnSummary, summarise};
 use crate::within::Within;
 
 /// The definitions by which a training set was made.
@@ -36,6 +38,9 @@ pub struct TrainingData {
     pub rows: RecordBatch,
     /// The definitions.
     pub definitions: Definitions,
+    /// The files that were read, by source: none for a source that is not in files. `None` if it
+    /// was stored by a version that did not write them down.
+    pub files: Option<BTreeMap<String, Vec<SourceFile>>>,
     labels: BooleanArray,
 }
 
@@ -61,7 +66,19 @@ impl TrainingData {
         let labels = labels.filter(|labels| labels.null_count() == 0).cloned();
         let message = format!("column `{}`: not a label for every row", record.label);
         let labels = labels.context(ErrorKind::Corrupt, message)?;
-        Ok(Self { record, rows, definitions, labels })
+        Ok(Self { record, rows, definitions, files: None, labels })
+    }
+
+    /// With the files that were read.
+    pub(crate) fn with_files(self, files: Files) -> Self {
+        Self { files: Some(files), ..self }
+    }
+
+    /// These of its rows: the record says how many they are, and is else that of the whole.
+    pub(crate) fn with_rows(&self, rows: RecordBatch) -> Result<Self> {
+        let record = TrainingSet { rows: rows.num_rows() as u64, ..self.record.clone() };
+        let part = Self::new(record, rows, self.definitions.clone())?;
+        Ok(Self { files: self.files.clone(), ..part })
     }
 
     /// The label of each row.
@@ -89,20 +106,35 @@ impl TrainingData {
         let mask: Vec<bool> = instants.values().iter().map(keep).collect();
         let rows = filter_record_batch(&self.rows, &mask.into())
             .context(ErrorKind::Internal, "part of a training set")?;
-        let record = TrainingSet { rows: rows.num_rows() as u64, ..self.record.clone() };
-        Self::new(record, rows, self.definitions.clone())
+        self.with_rows(rows)
+    }
+
+    /// What each column holds, in the order of the columns.
+    pub fn summary(&self) -> Result<Vec<ColumnSummary>> {
+        summarise(&self.rows)
     }
 
     /// Stores the record with its payloads and gives its id. Equal rows give equal bytes.
+    ///
+    /// More columns than a Parquet file may have are [`ErrorKind::Limit`], and nothing is stored.
     pub async fn save(&self, store: &dyn ArtifactStore) -> Result<Digest> {
-        let rows = self.rows.clone();
-        let parquet = compute(move || to_parquet(&rows)).await?;
-        let definitions = serde_json::to_vec(&self.definitions)
-            .context(ErrorKind::Internal, "definitions as JSON")?;
-        let payloads = [
-            Payload::new(TrainingSet::ROWS, media_type::PARQUET, parquet),
-            Payload::new(TrainingSet::DEFINITIONS, media_type::JSON, definitions),
-        ];
+        let columns = self.rows.num_columns();
+        if columns > MAX_COLUMNS {
+            let message = format!("a training set of {columns} columns, over {MAX_COLUMNS}");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let mut payloads = vec![json(TrainingSet::DEFINITIONS, &self.definitions)?];
+        let (rows, summary) = (self.rows.clone(), self.files.is_some());
+        let (parquet, summary) = compute(move || {
+            let summary = summary.then(|| summarise(&rows)).transpose()?;
+            Ok((to_parquet(&rows)?, summary))
+        })
+        .await?;
+        payloads.insert(0, Payload::new(TrainingSet::ROWS, media_type::PARQUET, parquet));
+        if let (Some(files), Some(summary)) = (&self.files, summary) {
+            payloads.push(json(TrainingSet::SOURCES, files)?);
+            payloads.push(json(TrainingSet::COLUMNS, &summary)?);
+        }
         store.put(&self.record, &payloads).await
     }
 
@@ -112,16 +144,33 @@ impl TrainingData {
         let stored = store.get::<TrainingSet>(id).await?;
         let bytes = stored.payload(store, TrainingSet::ROWS).await?;
         let definitions = stored.payload(store, TrainingSet::DEFINITIONS).await?;
+        // Stored by an earlier version, it has no such payload.
+        let named = stored.manifest.layers.iter().any(|l| l.title() == Some(TrainingSet::SOURCES));
+        let files = match named {
+            true => Some(stored.payload(store, TrainingSet::SOURCES).await?),
+            false => None,
+        };
         let decode = move || {
+            let files: Option<Files> = files
+                .map(|files| serde_json::from_slice(&files))
+                .transpose()
+                .context(ErrorKind::Corrupt, TrainingSet::SOURCES)?;
             let definitions: Definitions = serde_json::from_slice(&definitions)
                 .context(ErrorKind::Corrupt, TrainingSet::DEFINITIONS)?;
             let file = ParquetFile::open(TrainingSet::ROWS, bytes)?;
             let schema = file.schema();
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            Self::new(stored.record, file.read(&names)?, definitions)
+            let data = Self::new(stored.record, file.read(&names)?, definitions)?;
+            Ok(Self { files, ..data })
         };
         compute(decode).await.within(place)
     }
+}
+
+fn json<T: Serialize>(name: &str, value: &T) -> Result<Payload> {
+    let bytes =
+        serde_json::to_vec(value).context(ErrorKind::Internal, format!("{name} as JSON"))?;
+    Ok(Payload::new(name, media_type::JSON, bytes))
 }
 
 /// Checks that the rows have the features, and what was looked up or computed in its own type.

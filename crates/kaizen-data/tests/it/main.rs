@@ -1,7 +1,9 @@
 //! Tests of the feature store against its rule, its oracle and its ports' suites.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bounds;
 mod cases;
+mod cut_source;
 mod flights;
 mod leakage;
 mod on_demand;
@@ -9,5 +11,8 @@ mod online;
 mod online_answers;
 mod point_in_time;
 mod prediction_log;
+mod reproduce;
+mod skew;
 mod sources;
 mod training;
+mod walk;

@@ -273,7 +273,7 @@ async fn a_record_that_does_not_fit_its_rows_is_corrupt() {
         assert!(kinds.contains(&error.kind()), "{place}: {error:?}");
     }
     let manifest: Manifest = artifacts.manifest(&id).await.unwrap();
-    assert_eq!(manifest.layers.len(), 2);
+    assert_eq!(manifest.layers.len(), 4);
     assert!(artifacts.contains(&manifest.layers[0].digest).await.unwrap());
 }
 
@@ -283,4 +283,112 @@ fn kaizen_definitions(data: &TrainingData) -> kaizen_data::Definitions {
     let views = other.service.views().to_vec();
     other.service = FeatureService::new("service", 2, vec![], views).unwrap();
     other
+}
+
+#[tokio::test]
+async fn a_label_counts_once_it_is_mature_and_as_it_was_last_known() {
+    let columns: [(&str, ArrayRef); 3] = [
+        ("id", Arc::new(Int64Array::from(vec![1, 1, 1, 2, 2]))),
+        (
+            "late",
+            Arc::new(BooleanArray::from(vec![
+                Some(false),
+                Some(true),
+                Some(false),
+                None,
+                Some(true),
+            ])),
+        ),
+        ("known_at", instants([10, 15, 90, 20, 40].map(|at| Some(at * S)).to_vec())),
+    ];
+    let source = MemorySource::new("outcomes", RecordBatch::try_from_iter(columns).unwrap());
+    let store = FeatureStore::new(vec![Arc::new(source)]);
+    let mature = label_view().with_maturity_seconds(30);
+    let columns: [(&str, ArrayRef); 2] =
+        [("id", Arc::new(Int64Array::from(vec![1, 2]))), ("at", instants(vec![Some(0); 2]))];
+    let asked = RecordBatch::try_from_iter(columns).unwrap();
+    let nothing = FeatureService::new("s", 1, vec![Field::new("id", DataType::Int64)], vec![]);
+    let nothing = nothing.unwrap();
+    // Of entity 1 the label is first known at 10, of entity 2 at 40: its row before says nothing.
+    let expected = [
+        (39, [None, None]),
+        (40, [Some(true), None]),
+        (69, [Some(true), None]),
+        (70, [Some(true), Some(true)]),
+        (90, [Some(false), Some(true)]),
+    ];
+    for (at, expected) in expected {
+        let cutoff = Timestamp::from_nanos(at * S);
+        let found = store.labels(&mature, &asked, cutoff).await.unwrap();
+        assert_eq!(found, BooleanArray::from(expected.to_vec()), "{at}");
+        let data = store.training_set(&nothing, &mature, &asked, "at", cutoff).await.unwrap();
+        assert_eq!(data.record.unlabelled, expected.iter().filter(|l| l.is_none()).count() as u64);
+    }
+    let at_once = store.labels(&label_view(), &asked, Timestamp::from_nanos(10 * S)).await.unwrap();
+    assert_eq!(at_once, BooleanArray::from(vec![Some(false), None]));
+}
+
+#[tokio::test]
+async fn a_training_set_says_how_each_view_answered() {
+    let data = training(honest(), DataType::Float64, 509).await.unwrap();
+    let coverage = data.record.coverage["v"];
+    assert_eq!((coverage.found, coverage.expired, coverage.unknown), (500, 0, 0));
+    assert_eq!((coverage.hidden, coverage.ignored), (0, 0));
+}
+
+#[tokio::test]
+async fn a_training_set_of_an_earlier_version_is_read_and_stays_what_it_is() {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training_set");
+    let file = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let artifacts = MemoryStore::default();
+    for name in ["record.json", "rows.parquet", "definitions.json"] {
+        artifacts.put_blob(file(name).into()).await.unwrap();
+    }
+    let id = artifacts.put_manifest(file("manifest.json").into()).await.unwrap();
+    let old = TrainingData::load(&artifacts, &id).await.unwrap();
+    assert_eq!((old.record.rows, old.record.unlabelled), (30, 970));
+    assert_eq!((&old.files, old.record.coverage.len()), (&None, 0));
+    assert_eq!(old.save(&artifacts).await.unwrap(), id);
+    let now = training(honest(), DataType::Float64, 39).await.unwrap();
+    assert_eq!((&now.rows, now.labels()), (&old.rows, old.labels()));
+    // Its sources are still what they were, so it can be made once more.
+    let again = store(honest()).reproduce(&old).await.unwrap();
+    assert_eq!(again, old);
+}
+
+#[tokio::test]
+async fn the_summary_of_columns_is_stored_beside_them() {
+    let odd = (0..ROWS).map(|row| match row {
+        3 => None,
+        5 => Some(f64::NAN),
+        6 => Some(f64::INFINITY),
+        row => Some(noise(row + 7) as f64),
+    });
+    let odd: ArrayRef = Arc::new(odd.collect::<Float64Array>());
+    let data = training(odd, DataType::Float64, 509).await.unwrap();
+    let summary = data.summary().unwrap();
+    let of = |name: &str| summary.iter().find(|column| column.name == name).unwrap();
+    assert_eq!((of("x").rows, of("x").missing), (500, 1));
+    let finite = (0..500).filter(|row| ![3, 5, 6].contains(row)).map(|row| noise(row + 7) as f64);
+    let finite: Vec<f64> = finite.collect();
+    assert_eq!(of("x").mean, Some(finite.iter().sum::<f64>() / 497.0));
+    assert_eq!(of("x").max, finite.iter().copied().reduce(f64::max));
+    assert_eq!(of("id").min, Some(0.0));
+    assert_eq!(of("at").latest, Some(Timestamp::from_nanos(499 * S)));
+    assert_eq!(of("late").distinct, None);
+
+    let artifacts = MemoryStore::default();
+    let id = data.save(&artifacts).await.unwrap();
+    let stored = artifacts.get::<TrainingSet>(&id).await.unwrap();
+    let columns = stored.payload(&artifacts, TrainingSet::COLUMNS).await.unwrap();
+    let columns: Vec<kaizen_data::ColumnSummary> = serde_json::from_slice(&columns).unwrap();
+    assert_eq!(columns, summary);
+    let files = stored.payload(&artifacts, TrainingSet::SOURCES).await.unwrap();
+    assert_eq!(files, r#"{"outcomes":[],"values":[]}"#);
+
+    let words = (0..ROWS).map(|row| Some(format!("w{}", noise(row) % 7))).collect::<StringArray>();
+    let data = training(Arc::new(words), DataType::Utf8, 509).await.unwrap();
+    let summary = data.summary().unwrap();
+    assert_eq!(summary.iter().find(|column| column.name == "x").unwrap().distinct, Some(7));
 }

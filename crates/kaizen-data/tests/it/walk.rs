@@ -1,0 +1,221 @@
+//! Sources larger than memory: walked span by span, the answers are those of all rows at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use kaizen_core::{DataType, ErrorKind, Result};
+use kaizen_data::point_in_time::Index;
+use kaizen_data::{FeatureStore, MemorySource, TrainingData};
+use kaizen_table::{
+    Aggregate, FeatureService, FeatureView, Known, LabelView, Source, Window, with_column,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::cases::{Case, assert_same_bits, case, instant, instants};
+use crate::cut_source::CutSource;
+
+const S: i64 = 1_000_000_000;
+
+fn service(views: Vec<FeatureView>) -> FeatureService {
+    FeatureService::new("service", 1, vec![], views).unwrap()
+}
+
+/// The view under test, beside others of its source that share its order, its event time, or
+/// neither: windows with hops, an end by TTL alone, another key, another event time.
+fn views(view: &FeatureView) -> Vec<FeatureView> {
+    let like = |name: &str| {
+        let mut like = FeatureView::builder(name).source("s").known(view.known().clone());
+        for key in view.keys() {
+            like = like.key(key);
+        }
+        like
+    };
+    let hops = Window::new(Aggregate::Sum, "amount", 6).hop_seconds(3);
+    let hops = like("hops").event_time("event").window_as("hops", hops);
+    let young = like("young").event_time("event").ttl_seconds(2);
+    let young = young.column_as("young", "word", DataType::Utf8);
+    let other = FeatureView::builder("other").source("s").event_time("event").key("number");
+    let other = other.column_as("other", "flag", DataType::Bool);
+    let late = like("late").event_time("known").column_as("late", "amount", DataType::Float64);
+    let others = [hops, young, other, late].map(|other| other.build().unwrap());
+    std::iter::once(view.clone()).chain(others).collect()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// The features of a view as a walk gives them, and all at once.
+async fn both(service: &FeatureService, case: &Case, cuts: Vec<i64>) -> [RecordBatch; 2] {
+    let walked = Arc::new(CutSource::new("s", case.source.clone(), cuts));
+    let whole = Arc::new(CutSource::new("s", case.source.clone(), vec![]));
+    let stores = [walked, whole].map(|source| FeatureStore::new(vec![source as Arc<dyn Source>]));
+    let mut found = Vec::new();
+    for store in &stores {
+        found.push(store.features(service, &case.spine, "at").await.unwrap());
+    }
+    found.try_into().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn a_walk_answers_as_all_rows_at_once(
+        case in case(60, 30, -12..40),
+        cuts in vec(instant(-12..35), 1..8),
+    ) {
+        let service = service(views(&case.view));
+        let [walked, whole] = run(both(&service, &case, cuts));
+        assert_same_bits(&walked, &whole);
+    }
+}
+
+async fn trained(case: &Case, cuts: Vec<i64>, label_cuts: Vec<i64>) -> Result<TrainingData> {
+    let rows = case.spine.num_rows() as i64;
+    let ids: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
+    let spine = with_column(&case.spine, "id", Arc::clone(&ids)).unwrap();
+    // Two labels of each, of which the first may be corrected by the second.
+    let twice: ArrayRef = Arc::new((0..2 * rows).map(|row| row % rows).collect::<Int64Array>());
+    let late = (0..2 * rows).map(|row| Some(f64::from(u8::from(row * 7 % 5 < 2))));
+    let known = (0..2 * rows).map(|row| Some((row * 11 % 23) * S)).collect();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("id", twice),
+        ("late", Arc::new(late.collect::<Float64Array>())),
+        ("label_known", instants(known)),
+    ];
+    let labels = RecordBatch::try_from_iter(columns).unwrap();
+    let source = CutSource::new("s", case.source.clone(), cuts);
+    let labels = CutSource::new("labels", labels, label_cuts);
+    let store = FeatureStore::new(vec![Arc::new(source), Arc::new(labels)]);
+    let view = LabelView::new("late", "labels", vec!["id".into()], "late", "label_known")?;
+    let view = view.with_maturity_seconds(4);
+    let service = service(vec![case.view.clone()]);
+    store.training_set(&service, &view, &spine, "at", "1970-01-01T00:00:20Z".parse()?).await
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// No view here has an end, so every span is read, and the record is the same too, but for the
+    /// rows without an event time.
+    #[test]
+    fn a_training_set_of_a_walk_has_the_same_rows_and_coverage(
+        case in case(50, 25, -12..30),
+        cuts in vec(instant(-12..35), 1..6),
+        label_cuts in vec(instant(-2..25), 1..4),
+    ) {
+        let endless = FeatureView::builder("endless").source("s").event_time("event");
+        let endless = endless.known(case.view.known().clone()).key("text");
+        let endless = endless.column("amount", DataType::Float64);
+        let endless = endless.window("sum", Aggregate::Sum, "amount", 7).build().unwrap();
+        let case = Case { view: endless, ..case };
+        let walked = run(trained(&case, cuts, label_cuts)).unwrap();
+        let whole = run(trained(&case, vec![], vec![])).unwrap();
+        assert_same_bits(&walked.rows, &whole.rows);
+        let (mut record, expected) = (walked.record, whole.record);
+        for (name, coverage) in &mut record.coverage {
+            let asked = coverage.found + coverage.expired + coverage.unknown;
+            prop_assert_eq!(asked, expected.rows);
+            coverage.ignored = expected.coverage[name].ignored;
+        }
+        prop_assert_eq!(record, expected);
+    }
+}
+
+/// A row a second, of two entities; the value is the second.
+fn seconds(rows: i64) -> RecordBatch {
+    let columns: [(&str, ArrayRef); 3] = [
+        ("k", Arc::new((0..rows).map(|row| row % 2).collect::<Int64Array>())),
+        ("event_time", instants((0..rows).map(|row| Some(row * S)).collect())),
+        ("x", Arc::new((0..rows).map(|row| row as f64).collect::<Float64Array>())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn asked(at: Vec<i64>) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![0; at.len()]));
+    let at = instants(at.into_iter().map(Some).collect());
+    RecordBatch::try_from_iter([("k", keys), ("at", at)]).unwrap()
+}
+
+fn view() -> FeatureView {
+    let view = FeatureView::builder("v").source("s").key("k").ttl_seconds(10);
+    view.column("x", DataType::Float64).window("n", Aggregate::Count, "x", 20).build().unwrap()
+}
+
+#[tokio::test]
+async fn only_the_spans_are_read_that_a_question_needs() {
+    let cuts = (1..100).map(|cut| cut * 10 * S).collect();
+    let source = Arc::new(CutSource::new("s", seconds(1_000), cuts));
+    let store = FeatureStore::new(vec![Arc::clone(&source) as _]);
+    let found = store.features(&service(vec![view()]), &asked(vec![505 * S, 512 * S]), "at").await;
+    let x = kaizen_table::numbers(&found.unwrap(), "x").unwrap();
+    assert_eq!(x.values(), &[504.0, 512.0]);
+    // From 20 s before the first question, to the second.
+    assert_eq!(source.rows_read.load(Ordering::SeqCst), 40);
+    assert_eq!(source.most_read.load(Ordering::SeqCst), 10);
+    // Nobody asks: the types are there, and a span was read for them.
+    let none = store.features(&service(vec![view()]), &asked(vec![]), "at").await.unwrap();
+    assert_eq!((none.num_rows(), none.num_columns()), (0, 4));
+    // Questions before and after all rows, unordered, in one call.
+    let far = asked(vec![i64::MAX, 3 * S, i64::MIN, 999 * S, 0]);
+    let found = store.features(&service(vec![view()]), &far, "at").await.unwrap();
+    let x = kaizen_table::numbers(&found, "x").unwrap();
+    assert_eq!(x.iter().collect::<Vec<_>>(), [None, Some(2.0), None, Some(998.0), Some(0.0)]);
+}
+
+#[tokio::test]
+async fn what_is_known_late_is_carried_until_it_is() {
+    let columns: [(&str, ArrayRef); 4] = [
+        ("k", Arc::new(Int64Array::from(vec![0, 0, 0]))),
+        ("event_time", instants(vec![Some(S), Some(2 * S), Some(50 * S)])),
+        ("known", instants(vec![Some(S), Some(70 * S), Some(90 * S)])),
+        ("x", Arc::new(Float64Array::from(vec![1.0, 2.0, 50.0]))),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let view = FeatureView::builder("v").source("s").key("k").known(Known::Column("known".into()));
+    let view = view.column("x", DataType::Float64).build().unwrap();
+    let source = CutSource::new("s", rows, vec![10 * S, 20 * S, 60 * S, 80 * S]);
+    let store = FeatureStore::new(vec![Arc::new(source)]);
+    let asked = asked(vec![15 * S, 69 * S, 70 * S, 85 * S, 90 * S]);
+    let found = store.features(&service(vec![view]), &asked, "at").await.unwrap();
+    assert_eq!(kaizen_table::numbers(&found, "x").unwrap().values(), &[1.0, 1.0, 2.0, 2.0, 50.0]);
+}
+
+#[tokio::test]
+async fn a_source_that_changes_during_a_walk_is_a_conflict() {
+    let source = Arc::new(CutSource::new("s", seconds(100), vec![30 * S, 60 * S]));
+    source.changes_after.store(2, Ordering::SeqCst);
+    let store = FeatureStore::new(vec![source as _]);
+    let asked = asked(vec![10 * S, 40 * S, 70 * S]);
+    let error = store.features(&service(vec![view()]), &asked, "at").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.to_string(), "source `s`: it changed between two reads");
+}
+
+/// 200,000 rows of 50 entities, at most 1,000 of them in memory at once.
+#[tokio::test]
+async fn many_spans_are_walked_with_what_is_carried() {
+    let rows = 200_000_i64;
+    let keys: ArrayRef = Arc::new((0..rows).map(|row| row * 7_919 % 50).collect::<Int64Array>());
+    let source = with_column(&seconds(rows), "k", keys).unwrap();
+    let cuts = (1..200).map(|cut| cut * 1_000 * S).collect();
+    let walked = Arc::new(CutSource::new("s", source.clone(), cuts));
+    let store = FeatureStore::new(vec![Arc::clone(&walked) as _]);
+    let at = (0..5_000).map(|row| row * 104_729 % rows * S).collect();
+    let asked = asked(at);
+    let view = FeatureView::builder("v").source("s").key("k").column("x", DataType::Float64);
+    let view = view.window("n", Aggregate::Sum, "x", 900).build().unwrap();
+    let found = store.features(&service(vec![view.clone()]), &asked, "at").await.unwrap();
+    let expected = Index::new(&view, &source).unwrap().features(&asked, "at").unwrap();
+    assert_same_bits(&found.project(&[2, 3]).unwrap(), &expected);
+    assert_eq!(walked.most_read.load(Ordering::SeqCst), 1_000);
+    // A source that cannot tell spans is read whole, however many rows it has.
+    let memory = MemorySource::new("s", source);
+    let store = FeatureStore::new(vec![Arc::new(memory)]).rows_in_memory(1);
+    let again = store.features(&service(vec![view]), &asked, "at").await.unwrap();
+    assert_same_bits(&again, &found);
+}
