@@ -14,7 +14,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_table::column;
 
-pub(crate) use ranks::{Cells, NOBODY, Ranks};
+pub(crate) use ranks::{Cells, NOBODY, Ranks, Words};
 
 /// The columns that name an entity, each with the type in which its values are compared.
 ///
@@ -41,6 +41,11 @@ impl KeyTypes {
     /// The types as text, for [`parse`](Self::parse).
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.iter().map(|(_, compared)| compared.to_string()).collect()
+    }
+
+    /// The names of the columns.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// Types that were written by [`names`](Self::names).
@@ -134,6 +139,16 @@ impl Entities {
     /// The key of an entity.
     pub(crate) fn key(&self, number: u32) -> &[u8] {
         key_at(&self.bytes, &self.ends, number)
+    }
+
+    /// The keys of all entities, one after another, in the order of their numbers.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where each entity's key ends in [`bytes`](Self::bytes).
+    pub(crate) fn ends(&self) -> &[usize] {
+        &self.ends
     }
 
     /// The number of the entity with this key, which gets the next one if it is new.

@@ -26,6 +26,8 @@ mod gather;
 mod grouping;
 mod layout;
 mod ordering;
+mod persisted;
+mod search;
 mod timeline;
 mod window;
 
@@ -36,7 +38,6 @@ use arrow::datatypes::{Field, Schema};
 use kaizen_core::record::Coverage;
 use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_table::{FeatureView, Value, arrow_type, instants};
-use rayon::prelude::*;
 
 use crate::within::Within;
 use gather::Answers;
@@ -46,7 +47,7 @@ pub use ordering::Ordering;
 pub(crate) use carried::needed;
 pub(crate) use layout::Layout;
 pub(crate) use ordering::probes;
-pub(crate) use timeline::{Moment, PARALLEL_FROM, Probe, Sight, Status, Timelines, nanos};
+pub(crate) use timeline::{Moment, Probe, Sight, Status, Timelines, nanos};
 
 /// The rows of a view's source, ordered so that any question is one binary search.
 #[derive(Debug)]
@@ -115,9 +116,11 @@ impl Index {
         answer(&self.view, &self.layout, &self.ordering.timelines, &self.values, &probes)
     }
 
-    #[allow(dead_code, reason = "the walk over spans takes it")]
-    /// The rows of the source that a question at `from` or later can still need, ascending.
-    pub(crate) fn needed(&self, from: i64) -> Vec<u32> {
+    /// The rows of the source that a question at `from`, in nanoseconds UTC, or later can still need
+    /// for its answer or its coverage: ascending, in the source's order. Later questions of a
+    /// source of these rows alone are answered as those of all rows are; only those that nobody
+    /// [can see](Ordering::ignored) are no longer counted.
+    pub fn needed(&self, from: i64) -> Vec<u32> {
         needed(&self.view, &self.ordering.timelines, from)
     }
 }
@@ -170,12 +173,7 @@ pub(crate) fn answer(
     values: &[ArrayRef],
     probes: &[Probe],
 ) -> Result<Answer> {
-    let ttl = view.ttl_seconds().map(nanos);
-    let sight = |probe: &Probe| timelines.sight(*probe, ttl);
-    let sights: Vec<Sight> = match probes.len() < PARALLEL_FROM {
-        true => probes.iter().map(sight).collect(),
-        false => probes.par_iter().map(sight).collect(),
-    };
+    let sights = search::sights(timelines, probes, view.ttl_seconds().map(nanos));
     let answers = Answers::of(&sights);
     let mut windows = window::columns(view, layout, timelines, values, probes)?;
     let mut columns = Vec::with_capacity(view.features().len());

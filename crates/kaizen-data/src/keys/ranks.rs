@@ -160,7 +160,6 @@ pub(crate) struct Words {
 
 impl Words {
     /// These words, numbered as they stand; `None` if one stands twice.
-    #[allow(dead_code, reason = "orders are kept in files")]
     pub(crate) fn distinct(words: &[i64]) -> Option<Self> {
         let mut ranks = Self::default();
         let fresh = |(place, word): (usize, &i64)| ranks.number_of(*word) as usize == place;
@@ -168,7 +167,6 @@ impl Words {
     }
 
     /// The words, in the order of their numbers.
-    #[allow(dead_code, reason = "orders are kept in files")]
     pub(crate) fn words(&self) -> &[i64] {
         &self.words
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use kaizen_core::Timestamp;
+use kaizen_core::{Error, Result, Timestamp};
 use kaizen_table::Known;
 
 use super::grouping::{Grouped, group};
@@ -48,6 +48,9 @@ pub(crate) fn nanos(seconds: u32) -> u64 {
     u64::from(seconds) * 1_000_000_000
 }
 
+/// So many searches run at once.
+pub(super) const LANES: usize = 8;
+
 /// One question: this entity, as of this instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -82,7 +85,9 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
-    const NOTHING: Self = Self { row: 0, status: Status::Unknown, hidden: false, event: 0 };
+    /// What a question about nobody sees.
+    pub(super) const NOTHING: Self =
+        Self { row: 0, status: Status::Unknown, hidden: false, event: 0 };
 
     /// The row that answers.
     pub(crate) fn answer(&self) -> Option<u32> {
@@ -168,17 +173,95 @@ impl Timelines {
         Self { starts, rows, event, known_at, latest, by_event }
     }
 
+    /// Checks that every number names something that is there: these may have been in a file.
+    pub(super) fn check(&self, entities: usize, rows: u32) -> Result<()> {
+        let Self { starts, known_at, .. } = self;
+        let count = self.rows.len();
+        let counts = |positions: Option<&ScalarBuffer<u32>>| {
+            positions.is_none_or(|positions| positions.len() == count)
+        };
+        let mut whole = entities.checked_add(1) == Some(starts.len())
+            && starts.first() == Some(&0)
+            && starts.last().is_some_and(|last| *last as usize == count)
+            && starts.is_sorted()
+            && self.event.len() == count
+            && counts(self.latest.as_ref())
+            && counts(self.by_event.as_ref())
+            && self.rows.iter().all(|row| *row < rows);
+        if let KnownAt::Each(known_at) = known_at {
+            whole &= known_at.len() == count;
+        }
+        if !whole {
+            return Err(Error::corrupt("its parts do not fit together"));
+        }
+        for pair in starts.windows(2) {
+            let own = pair[0] as usize..pair[1] as usize;
+            let inside = |positions: &ScalarBuffer<u32>| {
+                positions[own.clone()].iter().all(|position| own.contains(&(*position as usize)))
+            };
+            if !self.latest.iter().chain(&self.by_event).all(inside) {
+                return Err(Error::corrupt("an entity has rows of another"));
+            }
+        }
+        Ok(())
+    }
+
     /// What the probe sees, where a row older than `ttl` nanoseconds does not count.
     pub(crate) fn sight(&self, probe: Probe, ttl: Option<u64>) -> Sight {
         let range = self.positions(probe.entity);
         let seen = self.seen(range.clone(), probe.at);
-        let hidden = self.happened(range.clone(), probe.at, seen) > seen;
+        self.sight_of(range, probe.at, seen, ttl)
+    }
+
+    /// What probes see: several searches at once, so that one need not wait for the memory of
+    /// another.
+    pub(super) fn sights(&self, probes: &[Probe; LANES], ttl: Option<u64>) -> [Sight; LANES] {
+        let ranges = probes.map(|probe| self.positions(probe.entity));
+        let times = match &self.known_at {
+            KnownAt::Each(known_at) => known_at,
+            KnownAt::After(_) => &self.event,
+        };
+        // An instant before all time sees nothing.
+        let until = probes.map(|probe| match &self.known_at {
+            KnownAt::Each(_) => Some(probe.at),
+            KnownAt::After(nanos) => probe.at.checked_sub_unsigned(*nanos),
+        });
+        let at = until.map(|at| at.unwrap_or(i64::MIN));
+        let mut base = ranges.clone().map(|range| range.start);
+        let mut size = ranges.clone().map(|range| range.len());
+        let longest = size.iter().copied().max().unwrap_or(0);
+        let mut rest = longest;
+        while rest > 1 {
+            for lane in 0..LANES {
+                let half = size[lane] / 2;
+                let middle = base[lane] + half;
+                // A lane that is done, or has no rows, stays where it is.
+                let later = times.get(middle).is_some_and(|known| *known <= at[lane]);
+                base[lane] = if later { middle } else { base[lane] };
+                size[lane] -= half;
+            }
+            rest -= rest / 2;
+        }
+        std::array::from_fn(|lane| {
+            let range = ranges[lane].clone();
+            let last = !range.is_empty() && times[base[lane]] <= at[lane];
+            let seen = if until[lane].is_some() {
+                base[lane] - range.start + usize::from(last)
+            } else {
+                0
+            };
+            self.sight_of(range, probes[lane].at, seen, ttl)
+        })
+    }
+
+    fn sight_of(&self, range: Range<usize>, at: i64, seen: usize, ttl: Option<u64>) -> Sight {
+        let hidden = self.hides(range.clone(), at, seen);
         let Some(last) = seen.checked_sub(1).map(|before| range.start + before) else {
             return Sight { hidden, ..Sight::NOTHING };
         };
         let latest = self.latest_position(last);
         let event = self.event[latest];
-        let young = ttl.is_none_or(|ttl| probe.at.abs_diff(event) <= ttl);
+        let young = ttl.is_none_or(|ttl| at.abs_diff(event) <= ttl);
         let status = if young { Status::Found } else { Status::Expired };
         Sight { row: self.rows[latest], status, hidden, event }
     }
@@ -199,13 +282,20 @@ impl Timelines {
         }
     }
 
-    /// How many of an entity's rows had happened at an instant at which `seen` were known.
-    fn happened(&self, range: Range<usize>, at: i64, seen: usize) -> usize {
-        match (&self.known_at, &self.by_event) {
-            (KnownAt::After(0), _) => seen,
-            (_, None) => self.event[range].partition_point(|event| *event <= at),
-            (_, Some(order)) => {
-                order[range].partition_point(|position| self.event[*position as usize] <= at)
+    /// Whether one of an entity's rows had happened at an instant at which `seen` were known, and
+    /// was not among them.
+    fn hides(&self, range: Range<usize>, at: i64, seen: usize) -> bool {
+        let next = range.start + seen;
+        if self.known_at == KnownAt::After(0) || next == range.end {
+            return false;
+        }
+        match &self.by_event {
+            _ if self.event[next] <= at => true,
+            None => false,
+            // What is known had happened, so that more must have happened than is known.
+            Some(order) => {
+                let happened = |position: &u32| self.event[*position as usize] <= at;
+                order[range].partition_point(happened) > seen
             }
         }
     }
