@@ -9,6 +9,7 @@ mod leakage;
 mod on_demand;
 mod online;
 mod online_answers;
+mod orders;
 mod point_in_time;
 mod prediction_log;
 mod reproduce;
