@@ -74,12 +74,13 @@ mod tests {
     #[test]
     fn every_question_about_an_entity_is_asked_once() {
         for entities in [1_u32, 2_047, 2_048, 2_049, 4_095, 4_096, 4_097, 1_000_000] {
-            let entity = |place: u32| (place % 7 != 0).then(|| place * 7_919 % entities);
+            let entity = |place: u32| (!place.is_multiple_of(7)).then(|| place * 7_919 % entities);
             let probes: Vec<Probe> =
                 (0..5_000).map(|place| Probe { entity: entity(place), at: 0 }).collect();
             let mut places = by_range(&probes, entities as usize);
             places.sort_unstable();
-            let wanted: Vec<u32> = (0..5_000).filter(|place| place % 7 != 0).collect();
+            let wanted: Vec<u32> =
+                (0..5_000).filter(|place: &u32| !place.is_multiple_of(7)).collect();
             assert_eq!(places, wanted, "{entities} entities");
         }
     }
