@@ -1,6 +1,8 @@
-//! The point-in-time join: 1 million events of 10,000 entities, 100,000 questions, 10 features.
+//! The point-in-time join: 1 million events of 10,000 entities, 100,000 questions, 10 features; and
+//! ten times as many of all but the features.
 //!
-//! `cold` orders the events and answers; `indexed` answers from an index that was kept.
+//! `cold` orders the events and answers; `indexed` answers from an index that was kept. `known` does
+//! so where events become known up to a day late, which the others do not look at.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
@@ -13,35 +15,41 @@ use kaizen::arrow::array::{
 };
 use kaizen::core::{DataType, Digest};
 use kaizen::data::point_in_time::Index;
-use kaizen::table::FeatureView;
+use kaizen::table::{FeatureView, Known};
 
 const EVENTS: u64 = 1_000_000;
-const QUESTIONS: u64 = 100_000;
-const ENTITIES: u64 = 10_000;
 const FEATURES: usize = 10;
-const MONTH_US: u64 = 30 * 86_400 * 1_000_000;
+const DAY_US: u64 = 86_400 * 1_000_000;
 
-/// A number drawn from its place: splitmix64, seeded by a digest.
-fn drawn(stream: &str, place: u64) -> u64 {
-    let seed = Digest::of(stream);
-    let seed = u64::from_le_bytes(seed.as_bytes()[..8].try_into().unwrap());
+/// The seed of a stream of numbers.
+fn seed(stream: &str) -> u64 {
+    u64::from_le_bytes(Digest::of(stream).as_bytes()[..8].try_into().unwrap())
+}
+
+/// A number drawn from its place: splitmix64.
+fn drawn(seed: u64, place: u64) -> u64 {
     let mut z = seed.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-fn table(stream: &str, rows: u64, features: usize) -> RecordBatch {
+fn table(stream: &str, rows: u64, entities: u64, features: usize) -> RecordBatch {
     let column = |name: &str, most: u64| -> Vec<i64> {
-        let name = format!("{stream} {name}");
-        let seed = drawn(&name, 0);
-        (0..rows).map(|row| (drawn("row", seed.wrapping_add(row)) % most) as i64).collect()
+        let seed = seed(&format!("{stream} {name}"));
+        (0..rows).map(|row| (drawn(seed, row) % most) as i64).collect()
     };
-    let at = TimestampMicrosecondArray::from(column("at", MONTH_US)).with_timezone("UTC");
-    let mut columns: Vec<(String, ArrayRef)> = vec![
-        ("entity".into(), Arc::new(Int64Array::from(column("entity", ENTITIES)))),
-        ("at".into(), Arc::new(at)),
-    ];
+    let instants = |values: Vec<i64>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
+    };
+    let at = column("at", 30 * DAY_US);
+    let mut columns: Vec<(String, ArrayRef)> =
+        vec![("entity".into(), Arc::new(Int64Array::from(column("entity", entities))))];
+    if features > 0 {
+        let known = at.iter().zip(column("late", DAY_US)).map(|(at, late)| at + late).collect();
+        columns.push(("known".into(), instants(known)));
+    }
+    columns.push(("at".into(), instants(at)));
     for feature in 0..features {
         let name = format!("f{feature}");
         let values: Float64Array = column(&name, 1 << 40).into_iter().map(|x| x as f64).collect();
@@ -50,31 +58,45 @@ fn table(stream: &str, rows: u64, features: usize) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn bench(criterion: &mut Criterion) {
+fn view(known: Known) -> FeatureView {
     let mut view = FeatureView::builder("v")
         .source("events")
         .key("entity")
         .event_time("at")
+        .known(known)
         .ttl_seconds(86_400);
     for feature in 0..FEATURES {
         view = view.column(&format!("f{feature}"), DataType::Float64);
     }
-    let view = view.build().unwrap();
-    let events = table("events", EVENTS, FEATURES);
-    let questions = table("questions", QUESTIONS, 0);
+    view.build().unwrap()
+}
+
+/// One size: `cold` and `indexed`, at the event time and with known-at times.
+fn size(criterion: &mut Criterion, name: &str, events: u64) {
+    let source = table("events", events, events / 100, FEATURES);
+    let questions = table("questions", events / 10, events / 100, 0);
     let mut group = criterion.benchmark_group("point_in_time");
     group.sample_size(10);
-    group.bench_function("1m_cold", |bencher| {
-        bencher.iter(|| {
-            let index = Index::new(&view, &events).unwrap();
-            black_box(index.features(&questions, "at").unwrap())
+    let known = Known::Column("known".to_owned());
+    for (rule, known) in [("", Known::AtEvent), ("known_", known)] {
+        let view = view(known);
+        group.bench_function(format!("{name}_{rule}cold"), |bencher| {
+            bencher.iter(|| {
+                let index = Index::new(&view, &source).unwrap();
+                black_box(index.features(&questions, "at").unwrap())
+            });
         });
-    });
-    let index = Index::new(&view, &events).unwrap();
-    group.bench_function("1m_indexed", |bencher| {
-        bencher.iter(|| black_box(index.features(&questions, "at").unwrap()));
-    });
+        let index = Index::new(&view, &source).unwrap();
+        group.bench_function(format!("{name}_{rule}indexed"), |bencher| {
+            bencher.iter(|| black_box(index.features(&questions, "at").unwrap()));
+        });
+    }
     group.finish();
+}
+
+fn bench(criterion: &mut Criterion) {
+    size(criterion, "1m", EVENTS);
+    size(criterion, "10m", 10 * EVENTS);
 }
 
 criterion_group!(benches, bench);
