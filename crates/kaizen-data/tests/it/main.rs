@@ -1,10 +1,15 @@
 //! Tests of the feature store against its rule, its oracle and its ports' suites.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod against_oracle;
+mod bad_input;
 mod bounds;
 mod cases;
 mod cut_source;
+mod document;
+mod feast;
 mod flights;
+mod key_columns;
 mod leakage;
 mod on_demand;
 mod online;
@@ -13,6 +18,10 @@ mod orders;
 mod point_in_time;
 mod prediction_log;
 mod reproduce;
+mod rule;
+mod rule_coverage;
+mod rule_keys;
+mod rule_labels;
 mod skew;
 mod sources;
 mod training;
