@@ -211,11 +211,15 @@ fn convert(values: &ArrayRef, to: &ArrowType, name: &str) -> Result<ArrayRef> {
         )));
     }
     // An integer that the other side's type cannot hold becomes missing: it matches nothing there.
+    let given = values.logical_null_count();
     let values = match found == to {
         true => Arc::clone(values),
         false => cast(values, to)
             .context(ErrorKind::Invalid, format!("key column `{name}`: not {to}"))?,
     };
+    if matches!(to, ArrowType::Timestamp(..)) && values.logical_null_count() != given {
+        return Err(Error::invalid(format!("key column `{name}`: instants outside 1678 to 2262")));
+    }
     Ok(match to {
         ArrowType::Float32 => {
             let plain = |x: f32| (!x.is_nan()).then_some(x + 0.0);

@@ -275,6 +275,8 @@ impl Timelines {
     pub(super) fn seen(&self, range: Range<usize>, at: i64) -> usize {
         match &self.known_at {
             KnownAt::Each(known_at) => known_at[range].partition_point(|known| *known <= at),
+            // What would be known after the last instant there is, is known at that instant.
+            KnownAt::After(_) if at == i64::MAX => range.len(),
             KnownAt::After(nanos) => match at.checked_sub_unsigned(*nanos) {
                 Some(at) => self.event[range].partition_point(|event| *event <= at),
                 None => 0,

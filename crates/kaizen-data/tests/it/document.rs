@@ -17,6 +17,7 @@ fn clauses() -> Vec<(usize, Vec<String>)> {
         let number = line.split_once(". ").and_then(|(number, _)| number.parse().ok());
         if let Some(number) = number {
             clauses.push((number, Vec::new()));
+            tests = false;
         }
         // The names follow the word, over as many lines as they need.
         tests = (tests && !line.trim().is_empty()) || line.trim_start().starts_with("Test");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use kaizen_core::Timestamp;
 use kaizen_data::{FeatureStore, MemorySource};
 use kaizen_table::LabelView;
