@@ -54,3 +54,12 @@ async fn the_label_that_became_known_last_counts() {
     assert_eq!(known_by(&told, 0, &[1], 5).await, [Some(true)]);
     assert_eq!(known_by(&told, 0, &[1], 7).await, [None]);
 }
+
+#[tokio::test]
+async fn a_label_younger_than_its_maturity_is_left_out() {
+    let told = [(1, Some(true), Some(5)), (1, Some(false), Some(14)), (2, Some(true), Some(6))];
+    // The age counts from when a label first became known; the last by then is taken.
+    assert_eq!(known_by(&told, 10, &[1, 2], 14).await, [None, None]);
+    assert_eq!(known_by(&told, 10, &[1, 2], 15).await, [Some(false), None]);
+    assert_eq!(known_by(&told, 10, &[1, 2], 16).await, [Some(false), Some(true)]);
+}
