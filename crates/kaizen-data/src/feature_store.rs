@@ -1,5 +1,6 @@
 //! The feature store: what was known, as of any instant, for training.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
@@ -35,6 +36,7 @@ pub struct FeatureStore {
     pub(crate) rows_in_memory: u64,
     pub(crate) indices: Kept<Index>,
     pub(crate) orderings: Kept<Ordering>,
+    pub(crate) indices_in: Option<PathBuf>,
     labels: Kept<LabelIndex>,
 }
 
@@ -57,6 +59,7 @@ impl FeatureStore {
             rows_in_memory: ROWS_IN_MEMORY,
             indices: Kept::default(),
             orderings: Kept::default(),
+            indices_in: None,
             labels: Kept::default(),
         }
     }

@@ -70,6 +70,7 @@
 //! ```
 
 mod feature_store;
+mod indices;
 mod kept;
 mod keys;
 mod labels;

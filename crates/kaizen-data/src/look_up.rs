@@ -12,7 +12,7 @@ use kaizen_table::{FeatureService, FeatureView, arrow_type};
 use crate::FeatureStore;
 use crate::on_demand::with_computed;
 use crate::parquet_file::plain;
-use crate::point_in_time::{Index, Ordering};
+use crate::point_in_time::Index;
 use crate::reading::{Reading, once};
 use crate::typed::typed;
 use crate::walk::{Asked, Walk};
@@ -85,23 +85,9 @@ impl FeatureStore {
             for (place, view) in at_once {
                 let digest = reading.digests.get(name).copied();
                 let digest = digest.context(ErrorKind::Internal, "a source without a digest")?;
-                let (id, of_order) = (view.digest()?, Ordering::definition(view)?);
-                let kept = self.indices.get(&id, &digest);
-                let ordering = self.orderings.get(&of_order, &digest);
-                let (view, source) = (view.clone(), source.clone());
-                let (spine, time) = (spine.clone(), time.to_owned());
-                let work = move || {
-                    let index = match (kept, ordering) {
-                        (Some(index), _) => index,
-                        (None, Some(ordering)) => Arc::new(Index::over(&view, ordering, &source)?),
-                        (None, None) => Arc::new(Index::new(&view, &source)?),
-                    };
-                    let answered = answer(&index, &view, &spine, &time)?;
-                    Ok((index, answered))
-                };
-                let (index, answered) = compute(work).await?;
-                self.orderings.keep(of_order, digest, Arc::clone(index.ordering()));
-                self.indices.keep(id, digest, index);
+                let index = self.index(view, &source, digest).await?;
+                let (view, spine, time) = (view.clone(), spine.clone(), time.to_owned());
+                let answered = compute(move || answer(&index, &view, &spine, &time)).await?;
                 found.push((place, answered));
             }
         }

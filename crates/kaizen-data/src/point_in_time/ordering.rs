@@ -62,6 +62,11 @@ impl Ordering {
         })
     }
 
+    /// How many rows it orders.
+    pub fn rows(&self) -> u64 {
+        u64::from(self.rows)
+    }
+
     /// How many rows of the source nobody can see, for want of an event time or a key.
     pub fn ignored(&self) -> u64 {
         u64::from(self.rows) - self.timelines.rows.len() as u64

@@ -219,3 +219,45 @@ async fn many_spans_are_walked_with_what_is_carried() {
     let again = store.features(&service(vec![view]), &asked, "at").await.unwrap();
     assert_same_bits(&again, &found);
 }
+
+/// What a store that keeps its orders in this folder says of rows whose values are moved by this.
+async fn kept_in(folder: &std::path::Path, shift: f64) -> RecordBatch {
+    let x: ArrayRef =
+        Arc::new((0..5_000).map(|row| f64::from(row) + shift).collect::<Float64Array>());
+    let source = MemorySource::new("s", with_column(&seconds(5_000), "x", x).unwrap());
+    let store = FeatureStore::new(vec![Arc::new(source)]).keep_indices_in(folder);
+    let other =
+        FeatureView::builder("other").source("s").key("k").window("m", Aggregate::Sum, "x", 9);
+    let views = vec![view(), other.build().unwrap()];
+    store.features(&service(views), &asked(vec![400 * S, 4_999 * S]), "at").await.unwrap()
+}
+
+#[tokio::test]
+async fn orders_are_kept_in_files_and_replaced_when_the_data_is_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("indices");
+    let files = || {
+        let entries = std::fs::read_dir(&inside).unwrap().map(|entry| entry.unwrap().path());
+        entries.collect::<Vec<_>>()
+    };
+    let plain = kept_in(&folder.path().join("elsewhere"), 0.0).await;
+    let first = kept_in(&inside, 0.0).await;
+    assert_same_bits(&first, &plain);
+    let [file] = files().try_into().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let written = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let then = written();
+    // Read by another store, and not written again.
+    assert_same_bits(&kept_in(&inside, 0.0).await, &plain);
+    assert_eq!(written(), then);
+    // Of other data: replaced. Damaged: made again.
+    let shifted = kept_in(&inside, 0.5).await;
+    assert_eq!(kaizen_table::numbers(&shifted, "x").unwrap().values(), &[400.5, 4998.5]);
+    assert_eq!(files().len(), 1);
+    assert_ne!(std::fs::read(&file).unwrap(), bytes);
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert_same_bits(&kept_in(&inside, 0.0).await, &plain);
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    // A folder that cannot be one costs nothing but a warning.
+    assert_same_bits(&kept_in(&file.join("no folder"), 0.0).await, &plain);
+}

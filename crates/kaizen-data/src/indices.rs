@@ -1,0 +1,102 @@
+//! The indices of a feature store: in memory between calls, and the orders of rows in files between
+//! programs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use kaizen_core::{Context, Digest, ErrorKind, Result, compute};
+use kaizen_table::FeatureView;
+
+use crate::FeatureStore;
+use crate::point_in_time::{Index, Ordering};
+
+impl FeatureStore {
+    /// Keeps the orders of sources' rows in this folder too, which is made if it is not there: one
+    /// file for each source, keys, event time and known-at time. Another program that opens the
+    /// same folder need not sort again.
+    ///
+    /// A file is used if it was made of the very data that the source now has, and replaced
+    /// otherwise. A folder that cannot be read or written costs time and a warning in the log, and
+    /// no answer. Sources that are [walked](Self::rows_in_memory) have no order of all their rows.
+    #[must_use]
+    pub fn keep_indices_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.indices_in = Some(folder.into());
+        self
+    }
+
+    /// The index of a view over its source's rows, which have this digest.
+    pub(crate) async fn index(
+        &self,
+        view: &FeatureView,
+        source: &RecordBatch,
+        digest: Digest,
+    ) -> Result<Arc<Index>> {
+        let id = view.digest()?;
+        if let Some(index) = self.indices.get(&id, &digest) {
+            return Ok(index);
+        }
+        let ordering = self.ordering(view, source, digest).await?;
+        let (view, source) = (view.clone(), source.clone());
+        let index = compute(move || Index::over(&view, ordering, &source)).await?;
+        let index = Arc::new(index);
+        self.indices.keep(id, digest, Arc::clone(&index));
+        Ok(index)
+    }
+
+    async fn ordering(
+        &self,
+        view: &FeatureView,
+        source: &RecordBatch,
+        digest: Digest,
+    ) -> Result<Arc<Ordering>> {
+        let id = Ordering::definition(view)?;
+        if let Some(ordering) = self.orderings.get(&id, &digest) {
+            return Ok(ordering);
+        }
+        let path =
+            self.indices_in.as_ref().map(|folder| folder.join(format!("{}.order", id.hex())));
+        let loaded = match path.clone() {
+            Some(path) => {
+                let view = view.clone();
+                blocking(move || Ok(Ordering::load(&path, &view, &digest))).await?
+            }
+            None => None,
+        };
+        let rows = source.num_rows() as u64;
+        let ordering = match loaded.filter(|loaded| loaded.rows() == rows) {
+            Some(ordering) => Arc::new(ordering),
+            None => {
+                let (view, source) = (view.clone(), source.clone());
+                let ordering = Arc::new(compute(move || Ordering::new(&view, &source)).await?);
+                if let Some(path) = path {
+                    let made = Arc::clone(&ordering);
+                    blocking(move || {
+                        if let Err(error) = save(&made, &path, &digest) {
+                            tracing::warn!(%error, "an order of rows is not kept in a file");
+                        }
+                        Ok(())
+                    })
+                    .await?;
+                }
+                ordering
+            }
+        };
+        self.orderings.keep(id, digest, Arc::clone(&ordering));
+        Ok(ordering)
+    }
+}
+
+fn save(ordering: &Ordering, path: &Path, digest: &Digest) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        let message = || format!("folder `{}`", folder.display());
+        std::fs::create_dir_all(folder).context(ErrorKind::Unavailable, message())?;
+    }
+    ordering.save(path, digest)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context(ErrorKind::Internal, "work on files")?
+}
