@@ -86,6 +86,7 @@ mod prediction_log;
 mod predictions;
 mod reading;
 mod reproduce;
+mod served;
 pub mod skew;
 mod summary;
 mod training_data;
@@ -99,5 +100,6 @@ pub use online::{Answer, MemoryOnlineStore, Online, RedbOnlineStore, Status, Vie
 pub use parquet_source::ParquetSource;
 pub use prediction_log::PredictionLog;
 pub use predictions::save_predictions;
+pub use served::{ServedLog, ServedSink};
 pub use summary::ColumnSummary;
 pub use training_data::{Definitions, TrainingData};

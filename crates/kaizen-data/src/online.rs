@@ -9,13 +9,15 @@ mod redb;
 mod space;
 mod tail;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kaizen_core::{Error, Progress, Result, Timestamp, compute};
-use kaizen_table::{FeatureView, Functions, OnlineStore, Source};
+use kaizen_table::{FeatureService, FeatureView, Functions, OnlineStore, Source};
 use tokio::sync::Mutex;
 
 use crate::feature_store::whole;
+use crate::served::ServedLog;
 use crate::within::Within;
 use materialize::{Chunk, Plan};
 use prepared::PreparedViews;
@@ -41,6 +43,8 @@ pub struct Online {
     writing: Mutex<()>,
     functions: Functions,
     prepared: PreparedViews,
+    /// By the name and version of a service.
+    served: BTreeMap<(String, u32), Arc<ServedLog>>,
 }
 
 impl Online {
@@ -53,7 +57,16 @@ impl Online {
             writing: Mutex::default(),
             functions: Functions::default(),
             prepared: PreparedViews::default(),
+            served: BTreeMap::new(),
         }
+    }
+
+    /// Logs what is served of this service, each row with its features, for the
+    /// [skew check](crate::skew).
+    #[must_use]
+    pub fn log_served_to(mut self, service: &FeatureService, log: Arc<ServedLog>) -> Self {
+        self.served.insert((service.name().to_owned(), service.version()), log);
+        self
     }
 
     /// Keeps what questions need that lie up to this long before the last materialisation, such as

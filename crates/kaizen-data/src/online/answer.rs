@@ -93,7 +93,12 @@ impl Online {
             views.push(answer);
         }
         let rows = extended(service, request, columns)?;
-        Ok(Answer { rows: with_computed(&self.functions, service, &rows)?, views })
+        let rows = with_computed(&self.functions, service, &rows)?;
+        if !self.served.is_empty() {
+            let service = (service.name().to_owned(), service.version());
+            self.served.get(&service).inspect(|log| log.log(&rows));
+        }
+        Ok(Answer { rows, views })
     }
 
     async fn look_up(

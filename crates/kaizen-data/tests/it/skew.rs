@@ -1,14 +1,16 @@
 //! What was served against what is so: honest serving gives no difference, a fault is named.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
-use kaizen_core::{DataType, ErrorKind, Field, Silent, Timestamp};
+use kaizen_core::{DataType, Error, ErrorKind, Field, Silent, Timestamp, async_trait};
 use kaizen_data::skew::{self, SkewReport};
-use kaizen_data::{FeatureStore, MemoryOnlineStore, MemorySource, Online};
+use kaizen_data::{FeatureStore, MemoryOnlineStore, MemorySource, Online, ServedLog, ServedSink};
 use kaizen_table::{Aggregate, FeatureService, FeatureView, Functions, OnDemand, with_column};
 
 use crate::cases::instants;
@@ -151,4 +153,60 @@ async fn rows_that_were_not_served_so_are_refused() {
     let none = skew::check(&store, &service(), &served.slice(0, 0), "at").await.unwrap();
     assert!(none.is_clean() && none.rows == 0 && none.features[0].mean_difference.is_none());
     assert!(served.column_by_name("x").unwrap().null_count() > 0);
+}
+
+/// Keeps what it is given, unless it fails.
+#[derive(Debug, Default)]
+struct Sink {
+    rows: Mutex<Vec<RecordBatch>>,
+    fails: AtomicBool,
+}
+
+#[async_trait]
+impl ServedSink for Sink {
+    async fn log(&self, rows: &RecordBatch) -> kaizen_core::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the disk is full"));
+        }
+        self.rows.lock().unwrap().push(rows.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_served_is_logged_and_a_failing_log_loses_no_answer() {
+    let sink = Arc::new(Sink::default());
+    let log = Arc::new(ServedLog::start(Arc::clone(&sink) as _).unwrap());
+    let online = Online::new(Arc::new(MemoryOnlineStore::default())).with_functions(functions(0.0));
+    let online = online.log_served_to(&service(), Arc::clone(&log));
+    let source = MemorySource::new("s", events(1_000));
+    let until = Timestamp::from_nanos(900 * S);
+    online.materialize(&view(), &source, until, &Silent).await.unwrap();
+    for at in 900..920 {
+        online.features(&service(), &request(at * S), "at").await.unwrap();
+    }
+    // Another service is not logged.
+    let other = FeatureService::new("other", 1, vec![], vec![view()]).unwrap();
+    online.features(&other, &request(900 * S), "at").await.unwrap();
+    log.flush().await.unwrap();
+    let logged = sink.rows.lock().unwrap().clone();
+    assert!(logged.len() < 20, "many answers are handed over at once");
+    let served = concat_batches(&logged[0].schema(), &logged).unwrap();
+    assert_eq!((served.num_rows(), log.lost()), (240, 0));
+    // What came after 900 s was served without.
+    let report = checked(&store(0.0), &served).await;
+    let x = &report.features[0];
+    assert!(x.equal > 0 && x.differing > 0 && x.missing_served == 0, "{report}");
+    assert!(checked(&store(0.0), &served.slice(0, 12)).await.is_clean());
+
+    sink.fails.store(true, Ordering::SeqCst);
+    online.features(&service(), &request(900 * S), "at").await.unwrap();
+    log.flush().await.unwrap();
+    assert_eq!(log.lost(), 12);
+}
+
+#[test]
+fn a_log_needs_a_runtime() {
+    let error = ServedLog::start(Arc::new(Sink::default())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
