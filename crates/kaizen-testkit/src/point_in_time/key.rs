@@ -36,8 +36,8 @@ pub(super) fn keys(names: &[String], rows: &RecordBatch) -> Result<Vec<Option<Ve
         let present = columns.iter().all(|values| !values.is_null(row) && !is_null_type(values));
         let of = || columns.iter().map(|values| value(values, row)).collect::<Result<Vec<Key>>>();
         // A row with a NaN in its key is treated as one without: it is equal to no other.
-        let matches = |key: &Vec<Key>| key == key;
-        Ok(present.then(of).transpose()?.filter(matches))
+        let is_nan = |key: &Key| matches!(key, Key::Number(number) if number.is_nan());
+        Ok(present.then(of).transpose()?.filter(|key| !key.iter().any(is_nan)))
     };
     (0..rows.num_rows()).map(key).collect()
 }
