@@ -7,6 +7,9 @@ use arrow::datatypes::Float64Type;
 use kaizen_core::{DataType, Error, ErrorKind, Field, Result};
 use kaizen_table::{FeatureService, FeatureView, Functions, OnDemand, arrow};
 
+/// What a function gives.
+type Outputs = fn() -> Vec<ArrayRef>;
+
 fn number(name: &str) -> Field {
     Field::new(name, DataType::Float64)
 }
@@ -116,7 +119,7 @@ fn a_function_that_is_not_there_is_named_beside_those_that_are() {
 #[test]
 fn a_function_that_gives_something_else_is_refused_by_name() {
     let definition = on_demand("f", vec![number("a")], vec![number("o")]);
-    let cases: [(fn() -> Vec<ArrayRef>, &str); 4] = [
+    let cases: [(Outputs, &str); 4] = [
         (Vec::new, "function `f` 1: 0 columns, not 1"),
         (|| vec![Arc::new(Int64Array::from(vec![1, 2]))], "2 values of Int64, not 2 of Float64"),
         (|| vec![Arc::new(Float64Array::from(vec![1.0]))], "1 values of Float64, not 2"),
