@@ -85,6 +85,13 @@ impl FeatureStore {
         self
     }
 
+    /// Lets go of what is kept of the sources between calls.
+    pub(crate) fn forget_kept(&self) {
+        self.indices.clear();
+        self.orderings.clear();
+        self.labels.clear();
+    }
+
     /// The features of each row of the spine, as of the instant in its column `time`.
     ///
     /// The spine has the request's columns and the views' keys. The answer has the spine's columns

@@ -26,6 +26,11 @@ impl<T> Kept<T> {
         (of == data).then(|| Arc::clone(index))
     }
 
+    /// Keeps nothing any more.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Keeps the index of this definition in place of the one before.
     pub(crate) fn keep(&self, definition: Digest, data: Digest, index: Arc<T>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,6 @@
 //! The keys of entities: compared by value in one type per column, ranked to integers.
 
+mod columns;
 mod ranks;
 
 use std::hash::BuildHasher;

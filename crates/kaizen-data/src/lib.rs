@@ -69,6 +69,7 @@
 //! # }
 //! ```
 
+mod erase;
 mod feature_store;
 mod indices;
 mod kept;
@@ -85,8 +86,11 @@ pub mod point_in_time;
 mod prediction_log;
 mod predictions;
 mod reading;
+mod removal;
 mod reproduce;
 mod served;
+#[cfg(feature = "server")]
+mod server;
 pub mod skew;
 mod summary;
 mod training_data;
@@ -94,6 +98,7 @@ mod typed;
 mod walk;
 mod within;
 
+pub use erase::Erase;
 pub use feature_store::FeatureStore;
 pub use memory_source::MemorySource;
 pub use online::{Answer, MemoryOnlineStore, Online, RedbOnlineStore, Status, ViewAnswer};
@@ -101,5 +106,7 @@ pub use parquet_source::ParquetSource;
 pub use prediction_log::PredictionLog;
 pub use predictions::save_predictions;
 pub use served::{ServedLog, ServedSink};
+#[cfg(feature = "server")]
+pub use server::feature_server;
 pub use summary::ColumnSummary;
 pub use training_data::{Definitions, TrainingData};

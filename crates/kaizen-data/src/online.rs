@@ -2,6 +2,7 @@
 
 mod answer;
 mod definitions;
+mod erasure;
 mod materialize;
 mod memory;
 mod prepared;

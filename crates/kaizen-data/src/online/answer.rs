@@ -152,6 +152,16 @@ impl Online {
         Ok((Progress::parse(&progress)?, tails))
     }
 
+    /// The types in which a view's keys are compared.
+    #[cfg(feature = "server")]
+    pub(crate) async fn key_types(&self, view: &FeatureView) -> Result<Arc<KeyTypes>> {
+        let prepared = self.prepared.of(view)?;
+        match prepared.key_types() {
+            Some(types) => Ok(types),
+            None => self.learn(&prepared).await.within(format!("view `{}`", view.name())),
+        }
+    }
+
     async fn learn(&self, prepared: &Prepared) -> Result<Arc<KeyTypes>> {
         match self.progress(&prepared.space).await? {
             Some(progress) => prepared.learn(&progress),

@@ -117,7 +117,7 @@ impl Online {
         Ok(removed)
     }
 
-    async fn forget_in(&self, space: &str, entities: &RecordBatch) -> Result<u64> {
+    pub(super) async fn forget_in(&self, space: &str, entities: &RecordBatch) -> Result<u64> {
         let progress = self.store.get(space, &[Space::progress_key()]).await?.pop().flatten();
         // Without it nothing of the space is ever read: it is half dropped.
         let Some(progress) = progress else { return self.drop_space(space).await };
@@ -144,6 +144,6 @@ impl Online {
     }
 }
 
-fn removal(space: &str, key: Bytes) -> OnlineEntry {
+pub(super) fn removal(space: &str, key: Bytes) -> OnlineEntry {
     OnlineEntry { space: space.to_owned(), key, value: None }
 }

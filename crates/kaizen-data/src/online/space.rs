@@ -68,6 +68,11 @@ impl Space {
         bytes.into()
     }
 
+    /// Whether this is the key of an entity.
+    pub(crate) fn is_entity(key: &[u8]) -> bool {
+        key.first() == Some(&ENTITY)
+    }
+
     /// An entry of this space: of an entity's key, its rows.
     pub(crate) fn entry(&self, key: Bytes, value: Bytes) -> OnlineEntry {
         let value = match key.first() {
