@@ -65,7 +65,8 @@ impl Erase<'_> {
     ///
     /// 1. Nothing changes before it is clear that everything can be erased: a source, an online
     ///    store or an artefact store that removes nothing is refused by name.
-    /// 2. The rows of the sources, so that nothing brings them back.
+    /// 2. The rows of the sources, so that nothing brings them back, and every index that was made
+    ///    of sources.
     /// 3. What is kept online of them.
     /// 4. Each training set that holds an entity is saved anew without it. Then every payload that
     ///    only the old ones have is entered into the log as [`Event::Removed`], with `reason` and
@@ -110,7 +111,7 @@ impl Erase<'_> {
             *count(&mut receipt.sources, source.name()) += removed;
             self.keep(&receipt, removed > 0).await?;
         }
-        self.features.forget_kept();
+        self.features.forget_indices().await?;
         for (place, view) in &plan.views {
             let Some(online) = self.online.get(*place) else { continue };
             let removed = online.erase(view, entities).await?;

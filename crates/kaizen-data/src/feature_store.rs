@@ -37,7 +37,7 @@ pub struct FeatureStore {
     pub(crate) indices: Kept<Index>,
     pub(crate) orderings: Kept<Ordering>,
     pub(crate) indices_in: Option<PathBuf>,
-    labels: Kept<LabelIndex>,
+    pub(crate) labels: Kept<LabelIndex>,
 }
 
 /// What a training set is asked with.
@@ -83,13 +83,6 @@ impl FeatureStore {
     pub fn rows_in_memory(mut self, rows: u64) -> Self {
         self.rows_in_memory = rows.max(1);
         self
-    }
-
-    /// Lets go of what is kept of the sources between calls.
-    pub(crate) fn forget_kept(&self) {
-        self.indices.clear();
-        self.orderings.clear();
-        self.labels.clear();
     }
 
     /// The features of each row of the spine, as of the instant in its column `time`.

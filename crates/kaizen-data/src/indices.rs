@@ -44,6 +44,18 @@ impl FeatureStore {
         Ok(index)
     }
 
+    /// Lets go of every index, in memory and in files: they hold the keys of the rows that they were
+    /// made of.
+    pub(crate) async fn forget_indices(&self) -> Result<()> {
+        self.indices.clear();
+        self.orderings.clear();
+        self.labels.clear();
+        match self.indices_in.clone() {
+            Some(folder) => blocking(move || remove_orders(&folder)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn ordering(
         &self,
         view: &FeatureView,
@@ -85,6 +97,29 @@ impl FeatureStore {
         self.orderings.keep(id, digest, Arc::clone(&ordering));
         Ok(ordering)
     }
+}
+
+/// Removes every file that is an order of rows, or was to become one.
+fn remove_orders(folder: &Path) -> Result<()> {
+    let message = || format!("folder `{}`", folder.display());
+    let files = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        files => files.context(ErrorKind::Unavailable, message())?,
+    };
+    for file in files {
+        let path = file.context(ErrorKind::Unavailable, message())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".order") || (name.contains(".order.") && name.ends_with(".partial")) {
+            let message = || format!("order of rows in `{}`", path.display());
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.context(ErrorKind::Unavailable, message())?,
+            }
+        }
+    }
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .context(ErrorKind::Unavailable, message())
 }
 
 fn save(ordering: &Ordering, path: &Path, digest: &Digest) -> Result<()> {

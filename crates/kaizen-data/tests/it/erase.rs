@@ -488,6 +488,22 @@ async fn an_erased_entity_is_gone_everywhere_and_the_receipt_says_so() {
 }
 
 #[tokio::test]
+async fn an_erasure_leaves_no_index_of_the_rows_that_were() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    world.features = world.features.keep_indices_in(folder.path());
+    training(&world.features, 0..120, 500).await;
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files(), 3, "one order for each source of features");
+    std::fs::write(folder.path().join("x.order.1-0.partial"), ERASED).unwrap();
+    std::fs::write(folder.path().join("another's"), "stays").unwrap();
+    world.erase(&customer(ERASED), occurrence(600)).await.unwrap();
+    assert_eq!(files(), 1, "and nothing else is touched");
+    training(&world.features, 0..120, 500).await;
+    assert_eq!(files(), 4, "they are made again");
+}
+
+#[tokio::test]
 async fn the_feature_store_goes_on_after_an_erasure() {
     let world = World::new().await;
     world.erase(&customer(ERASED), occurrence(600)).await.unwrap();
