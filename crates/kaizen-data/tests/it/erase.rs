@@ -491,7 +491,9 @@ async fn an_erased_entity_is_gone_everywhere_and_the_receipt_says_so() {
 async fn an_erasure_leaves_no_index_of_the_rows_that_were() {
     let mut world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
-    world.features = world.features.keep_indices_in(folder.path());
+    // A new one, which has nothing in memory.
+    let ports = world.sources.iter().map(|source| Arc::clone(source) as Arc<dyn Source>);
+    world.features = FeatureStore::new(ports.collect()).keep_indices_in(folder.path());
     training(&world.features, 0..120, 500).await;
     let files = || std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(files(), 3, "one order for each source of features");
