@@ -147,7 +147,7 @@ pub async fn sources(days_max: Option<u32>) -> Result<(Vec<Arc<dyn Source>>, Rec
 
 /// A whole Parquet file as one table.
 async fn read(name: &str) -> Result<RecordBatch> {
-    let source = ParquetSource::open(name, data().join(format!("{name}.parquet"))).await?;
+    let source = FileSource::open(name, data().join(format!("{name}.parquet"))).await?;
     let schema = source.schema().await?;
     let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let scan = source.read(&columns).await?;

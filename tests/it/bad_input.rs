@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kaizen::arrow::array::{ArrayRef, Float64Array, StringArray, TimestampSecondArray};
 use kaizen::core::record::Occurrence;
 use kaizen::core::{Entry, Event, OperationId, Signature};
-use kaizen::data::MemorySource;
+use kaizen::data::{Format, MemorySource};
 use kaizen::package::{ModelParts, load_model, save_model};
 use kaizen::prelude::*;
 use kaizen::store::{Ed25519Signer, LocalLog, LocalStore};
@@ -47,7 +47,8 @@ async fn a_csv_where_parquet_is_expected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("weather.csv");
     std::fs::write(&path, "origin,time,temp\nJFK,2013-01-01T00:00:00Z,39.0\n").unwrap();
-    let error = match ParquetSource::open("weather", &path).await {
+    let parquet = FileSource::builder("weather", &path).format(Format::Parquet);
+    let error = match parquet.open().await {
         Err(error) => error,
         Ok(source) => ask(Arc::new(source), "at", instants(Some("UTC"))).await,
     };

@@ -1,10 +1,10 @@
 //! The conformance suite of the port [`Source`].
 #![allow(clippy::panic, reason = "a suite fails by panicking")]
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use kaizen_core::ErrorKind;
-use kaizen_table::{Scan, Source};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use kaizen_core::{Digest, ErrorKind};
+use kaizen_table::{During, Query, Scan, Source, SourceFile, instants};
 
 /// Checks a source that holds exactly these rows, of which there are at least two columns with
 /// distinct names.
@@ -33,6 +33,11 @@ pub async fn suite(source: &dyn Source, expected: &RecordBatch) {
         assert_eq!(scan.digest, all.digest, "the same data has the same digest, however read");
     }
 
+    spans(source, expected, &names, all.digest).await;
+    pinned(source, expected, &names, &all.files).await;
+    forgets_nothing(source, expected).await;
+    assert_eq!(read(source, &names).await.digest, all.digest, "reading changes nothing");
+
     let lacking = [names[0], "no such column"];
     match source.read(&lacking).await {
         Ok(_) => panic!("a column that the source lacks is an error"),
@@ -40,6 +45,75 @@ pub async fn suite(source: &dyn Source, expected: &RecordBatch) {
             assert_eq!(error.kind(), ErrorKind::Invalid, "a missing column: {error:?}");
             assert!(error.to_string().contains("`no such column`"), "the error names it: {error}");
         }
+    }
+}
+
+/// Each span of time is read alone, and the spans together are all of time.
+async fn spans(source: &dyn Source, expected: &RecordBatch, names: &[&str], digest: Digest) {
+    let zoned = |name: &&&str| instants(expected, name).is_ok();
+    let Some(time) = names.iter().find(zoned).copied() else { return };
+    let at = instants(expected, time).unwrap_or_else(|error| panic!("{error:?}"));
+    for rows in [u64::MAX, 1 + at.len() as u64 / 3, 1] {
+        let spans = source.spans(time, rows).await;
+        let spans = spans.unwrap_or_else(|error| panic!("spans of `{time}`: {error:?}"));
+        let ends = (spans.first().map(|span| span.start), spans.last().map(|span| span.end));
+        assert_eq!(ends, (Some(i64::MIN), Some(i64::MAX)), "spans hold every instant");
+        assert!(
+            spans.windows(2).all(|pair| pair[0].end == pair[1].start),
+            "a span begins where the one before it ends: {spans:?}"
+        );
+        for span in spans {
+            let during = During { column: time, span: span.clone() };
+            let inside = |row| at.is_valid(row) && during.contains(at.value(row));
+            let mask: BooleanArray = (0..at.len()).map(|row| Some(inside(row))).collect();
+            let wanted = filter_record_batch(expected, &mask);
+            let wanted = wanted.unwrap_or_else(|error| panic!("{error}"));
+            let last = &names[names.len() - 1..];
+            for columns in [names, last] {
+                let query = Query { during: Some(during.clone()), ..Query::columns(columns) };
+                let scan = source.scan(&query).await;
+                let scan = scan.unwrap_or_else(|error| panic!("reading {span:?}: {error:?}"));
+                assert_rows(&scan, &wanted, columns, "a span has the rows whose instant is in it");
+                assert_eq!(scan.digest, digest, "the digest is of the whole data, however read");
+            }
+        }
+    }
+}
+
+/// What was read is read again, by the files that it was in.
+async fn pinned(source: &dyn Source, expected: &RecordBatch, names: &[&str], files: &[SourceFile]) {
+    assert!(files.windows(2).all(|pair| pair[0].path < pair[1].path), "files are ordered by path");
+    let Some(first) = files.first() else { return };
+    let scan = source.scan(&Query { files: Some(files), ..Query::columns(names) }).await;
+    let scan = scan.unwrap_or_else(|error| panic!("reading its own files: {error:?}"));
+    assert_rows(&scan, expected, names, "the same files have the same rows");
+    assert_eq!(scan.files, files, "the files that were asked for are those that were read");
+    let mut other = files.to_vec();
+    other[0].digest = Digest::of("other bytes");
+    let changed = Query { files: Some(&other), ..Query::columns(names) };
+    fails(source, &changed, ErrorKind::Conflict, &first.path).await;
+    other[0].path.push_str(".none");
+    let gone = Query { files: Some(&other), ..Query::columns(names) };
+    fails(source, &gone, ErrorKind::NotFound, &other[0].path).await;
+}
+
+async fn fails(source: &dyn Source, query: &Query<'_>, kind: ErrorKind, path: &str) {
+    match source.scan(query).await {
+        Ok(_) => panic!("a file that is not as it was is {kind:?}"),
+        Err(error) => {
+            assert_eq!(error.kind(), kind, "a file that is not as it was: {error:?}");
+            assert!(error.to_string().contains(path), "the error names it: {error}");
+        }
+    }
+}
+
+/// Without entities nothing is forgotten, whether the source could or not.
+async fn forgets_nothing(source: &dyn Source, expected: &RecordBatch) {
+    let none = expected.slice(0, 0).project(&[0]);
+    let none = none.unwrap_or_else(|error| panic!("{error}"));
+    match source.forget(&none).await {
+        Ok(removed) => assert_eq!(removed, 0, "without entities nothing is removed"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}"),
     }
 }
 

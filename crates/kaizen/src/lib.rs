@@ -105,7 +105,7 @@ pub mod prelude {
         Actor, ArtifactStore, AuditLog, Clock, DataType, Digest, Error, ErrorKind, Field, Records,
         Result, SystemClock, TimeBlocks, Timestamp,
     };
-    pub use kaizen_data::{FeatureStore, Online, ParquetSource};
+    pub use kaizen_data::{FeatureStore, FileSource, Online};
     pub use kaizen_table::{Aggregate, FeatureService, FeatureView, Known, LabelView, Source};
 
     pub use crate::cycle::{Cycle, Parts, Policy, Triggers};

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use kaizen_core::{Context, DataType, Error, ErrorKind, Result, Silent, Timestamp};
-use kaizen_data::{MemoryOnlineStore, Online, ParquetSource, RedbOnlineStore};
+use kaizen_data::{FileSource, MemoryOnlineStore, Online, RedbOnlineStore};
 use kaizen_table::arrow::array::{
     Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
 };
@@ -84,7 +84,7 @@ impl Ours {
         let online = Online::new(store);
         let until = Timestamp::from_micros(until);
         let fill = async {
-            let source = ParquetSource::open("events", source).await?;
+            let source = FileSource::open("events", source).await?;
             online.materialize(&view, &source, until, &Silent).await
         };
         stopwatch.time(|| self.runtime.block_on(fill))?;

@@ -7,15 +7,15 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use kaizen_core::{DataType, Silent, Timestamp};
 use kaizen_data::point_in_time::Index;
-use kaizen_data::{FeatureStore, MemoryOnlineStore, Online, ParquetSource};
+use kaizen_data::{FeatureStore, FileSource, MemoryOnlineStore, Online};
 use kaizen_table::{Aggregate, FeatureService, FeatureView, Known, LabelView, Source, instants};
 use kaizen_testkit::point_in_time::oracle;
 
 use crate::cases::assert_same_bits;
 
-async fn source(name: &str) -> ParquetSource {
+async fn source(name: &str) -> FileSource {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data");
-    ParquetSource::open(name, folder.join(format!("{name}.parquet"))).await.unwrap()
+    FileSource::open(name, folder.join(format!("{name}.parquet"))).await.unwrap()
 }
 
 fn weather() -> FeatureView {
@@ -49,7 +49,7 @@ fn service() -> FeatureService {
     FeatureService::new("flights", 1, vec![], views).unwrap()
 }
 
-async fn spine(flights: &ParquetSource) -> RecordBatch {
+async fn spine(flights: &FileSource) -> RecordBatch {
     let columns = ["flight_id", "carrier", "origin", "tailnum", "sched_dep"];
     flights.read(&columns).await.unwrap().batches.remove(0)
 }

@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, Float64Array, Int16Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use kaizen_core::{DataType, Digest, Error, ErrorKind};
-use kaizen_data::{FeatureStore, MemorySource, ParquetSource};
+use kaizen_data::{FeatureStore, FileSource, Format, MemorySource};
 use kaizen_table::{FeatureService, FeatureView, Source, numbers};
 use kaizen_testkit::source::suite;
 use parquet::arrow::ArrowWriter;
@@ -42,13 +42,13 @@ async fn parquet_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.parquet");
     parquet(&path, &table());
-    let source = ParquetSource::open("t", &path).await.unwrap();
+    let source = FileSource::open("t", &path).await.unwrap();
     suite(&source, &table()).await;
     let scan = source.read(&[]).await.unwrap();
     assert_eq!(scan.batches[0].num_rows(), 3, "rows without columns are rows");
     let empty = folder.path().join("empty.parquet");
     parquet(&empty, &table().slice(0, 0));
-    suite(&ParquetSource::open("e", &empty).await.unwrap(), &table().slice(0, 0)).await;
+    suite(&FileSource::open("e", &empty).await.unwrap(), &table().slice(0, 0)).await;
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn the_digest_is_that_of_the_bytes_that_were_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.parquet");
     parquet(&path, &table());
-    let source = ParquetSource::open("t", &path).await.unwrap();
+    let source = FileSource::open("t", &path).await.unwrap();
     let first = source.read(&["delay"]).await.unwrap();
     assert_eq!(first.digest, Digest::of(std::fs::read(&path).unwrap()));
     parquet(&path, &table().slice(0, 2));
@@ -86,7 +86,7 @@ async fn a_changed_file_is_joined_anew() {
     let keys: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
     let asked = RecordBatch::try_from_iter([("k", keys), ("at", instants(vec![Some(9)]))]).unwrap();
     write(vec![1.0]);
-    let store = FeatureStore::new(vec![Arc::new(ParquetSource::open("t", &path).await.unwrap())]);
+    let store = FeatureStore::new(vec![Arc::new(FileSource::open("t", &path).await.unwrap())]);
     for _ in 0..2 {
         let found = store.features(&service, &asked, "at").await.unwrap();
         assert_eq!(numbers(&found, "x").unwrap().value(0), 1.0);
@@ -97,7 +97,7 @@ async fn a_changed_file_is_joined_anew() {
 }
 
 async fn refusal(path: &Path) -> Error {
-    match ParquetSource::open("t", path).await {
+    match FileSource::builder("t", path).format(Format::Parquet).open().await {
         Err(error) => error,
         Ok(source) => source.read(&["carrier", "delay", "wind"]).await.unwrap_err(),
     }
@@ -127,7 +127,6 @@ async fn what_is_not_parquet_is_named() {
         (at("footer.parquet", &footer), ErrorKind::Corrupt, "footer"),
         (at("pages.parquet", &pages), ErrorKind::Corrupt, "columns"),
         (folder.path().join("missing"), ErrorKind::NotFound, "missing"),
-        (folder.path().to_owned(), ErrorKind::Invalid, "not a file"),
     ];
     for (path, kind, part) in cases {
         let error = refusal(&path).await;

@@ -1,0 +1,673 @@
+//! What was pushed, in parts.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch, max, min};
+use arrow::datatypes::{Schema, SchemaRef};
+use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
+use kaizen_table::{During, Scan, SourceFile, instants};
+use parquet::file::metadata::KeyValue;
+
+use crate::parquet_file::{ParquetFile, bare, indices, plain, project, to_parquet_with};
+use crate::source::folder::Folder;
+use crate::source::memory::digest;
+use crate::source::removal::Removal;
+use crate::source::scan_digest;
+use crate::source::selection::Selection;
+use crate::source::spans::Stretch;
+use crate::within::Within;
+
+/// A part of so many rows is joined with no other, and no part of more is made by joining.
+const MAX_JOINED_ROWS: u64 = 1 << 20;
+
+/// About as many rows as are read from an offset at once.
+const ROWS_AT_ONCE: u64 = 1 << 16;
+
+/// Under this key a part's footer says which offsets it has, if some are gaps: `0-5,7-9`.
+const OFFSETS: &str = "kaizen.offsets";
+
+/// All parts. Everything here blocks.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    schema: SchemaRef,
+    folder: Option<Folder>,
+    /// In the order of their offsets, without a gap between one and the next.
+    list: Mutex<Vec<Part>>,
+    /// Held by whoever changes the list.
+    writer: Mutex<Writer>,
+    /// Read while files are read, written while files are replaced or removed.
+    files: RwLock<()>,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    /// Files whose rows stand in another, and that could not be removed yet.
+    stale: Vec<String>,
+    /// Why no more can be pushed until the source is opened again.
+    broken: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    /// From its first row's offset to the next part's.
+    offsets: Range<u64>,
+    /// The rows and their offsets, if they are in memory.
+    rows: Option<(Vec<Range<u64>>, RecordBatch)>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What was found out about a part.
+#[derive(Debug, Default)]
+struct Known {
+    digest: Option<Digest>,
+    /// By column of instants; `None` if no row has one.
+    stretches: BTreeMap<String, Option<Stretch>>,
+}
+
+/// The decoded rows of a part, and their offsets.
+struct Decoded {
+    present: Vec<Range<u64>>,
+    rows: RecordBatch,
+}
+
+impl Part {
+    fn name(&self) -> String {
+        format!("{:020}-{:020}.parquet", self.offsets.start, self.offsets.end)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (first, end) = name.strip_suffix(".parquet")?.split_once('-')?;
+        let part = Self::new(first.parse().ok()?..end.parse().ok()?, None);
+        (part.name() == name && !part.offsets.is_empty()).then_some(part)
+    }
+
+    fn new(offsets: Range<u64>, rows: Option<(Vec<Range<u64>>, RecordBatch)>) -> Self {
+        Self { offsets, rows, known: Arc::default() }
+    }
+
+    fn len(&self) -> u64 {
+        self.offsets.end - self.offsets.start
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parts {
+    pub(crate) fn open(folder: PathBuf, schema: &Schema) -> Result<Self> {
+        let parts = Self::new(schema, Some(Folder::open(folder)?))?;
+        let Some(folder) = &parts.folder else { return Ok(parts) };
+        let mut found: Vec<Part> =
+            folder.names()?.iter().filter_map(|name| Part::parse(name)).collect();
+        // Of those that begin together the longest is first: the others were joined into it.
+        found.sort_by_key(|part| (part.offsets.start, std::cmp::Reverse(part.offsets.end)));
+        let (mut end, mut list) = (0, Vec::new());
+        for part in found {
+            let Range { start, end: next } = part.offsets;
+            if next <= end {
+                folder.remove(&part.name())?;
+            } else if start == end {
+                end = next;
+                list.push(part);
+            } else {
+                let file = folder.file(&part.name());
+                return Err(Error::corrupt(format!(
+                    "{file}: it begins at offset {start}, and the files before it end at {end}"
+                )));
+            }
+        }
+        if let Some(last) = list.last() {
+            parts.file(folder, last)?;
+        }
+        *parts.list() = list;
+        Ok(parts)
+    }
+
+    pub(crate) fn in_memory(schema: &Schema) -> Result<Self> {
+        Self::new(schema, None)
+    }
+
+    fn new(schema: &Schema, folder: Option<Folder>) -> Result<Self> {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        indices(schema, &names)?;
+        if names.is_empty() {
+            return Err(Error::invalid("it has no columns"));
+        }
+        let schema = plain(schema);
+        Ok(Self {
+            schema,
+            folder,
+            list: Mutex::default(),
+            writer: Mutex::default(),
+            files: RwLock::default(),
+        })
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.list().last().map_or(0, |part| part.offsets.end)
+    }
+
+    pub(crate) fn push(&self, rows: &RecordBatch) -> Result<Range<u64>> {
+        let rows = self.conforming(rows)?;
+        let mut writer = self.writer();
+        if let Some(why) = &writer.broken {
+            let message = format!("nothing can be pushed until it is opened again: {why}");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let start = self.end();
+        let end = start.checked_add(rows.num_rows() as u64).context(ErrorKind::Limit, "offsets")?;
+        if start == end {
+            return Ok(start..end);
+        }
+        let part = match &self.folder {
+            None => Part::new(start..end, Some((vec![start..end], rows))),
+            Some(folder) => {
+                let part = Part::new(start..end, None);
+                if let Err(error) = write(folder, &part, &rows, &[]) {
+                    // A file that nobody was told of must not come back.
+                    if let Err(left) = folder.remove(&part.name()) {
+                        writer.broken = Some(format!("{left:#}"));
+                    }
+                    return Err(error);
+                }
+                part
+            }
+        };
+        self.list().push(part);
+        Ok(start..end)
+    }
+
+    pub(crate) fn read_from(&self, offset: u64, selection: &Selection) -> Result<Pushed> {
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let list = self.list().clone();
+        let names = selection.decoded();
+        let empty = project(&RecordBatch::new_empty(self.schema()), &names)?;
+        let end = list.last().map_or(0, |part| part.offsets.end);
+        if offset > end {
+            return Err(Error::invalid(format!("offset {offset}: after the end, which is {end}")));
+        }
+        let (mut at, mut held, mut batches) = (offset, 0, Vec::new());
+        for part in list.iter().filter(|part| part.offsets.end > offset) {
+            if held > 0 && held + part.len() > ROWS_AT_ONCE {
+                break;
+            }
+            let Decoded { present, rows } = self.decode(part, &names)?;
+            let before: u64 = present.iter().map(|range| passed(range, offset)).sum();
+            batches.push(rows.slice(before as usize, rows.num_rows() - before as usize));
+            held += part.offsets.end - at;
+            at = part.offsets.end;
+        }
+        let rows = match batches.as_slice() {
+            [only] => only.clone(),
+            several => concat_batches(empty.schema_ref(), several)
+                .context(ErrorKind::Internal, "rows that were pushed")?,
+        };
+        Ok(Pushed { offsets: offset..at, rows })
+    }
+
+    pub(crate) fn scan(
+        &self,
+        selection: &Selection,
+        pinned: Option<&[SourceFile]>,
+    ) -> Result<Scan> {
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list().clone();
+        if let Some(pinned) = pinned {
+            list = pinned.iter().map(|file| pinned_part(&list, file)).collect::<Result<_>>()?;
+        }
+        let names = selection.decoded();
+        let mut batches = Vec::new();
+        for part in &list {
+            if self.is_outside(part, selection) {
+                continue;
+            }
+            let rows = selection.apply(&self.decode(part, &names)?.rows)?;
+            if rows.num_rows() > 0 {
+                batches.push(rows);
+            }
+        }
+        let files = list.iter().map(|part| self.described(part)).collect::<Result<Vec<_>>>()?;
+        let files: Vec<SourceFile> = files.into_iter().flatten().collect();
+        if let Some(pinned) = pinned {
+            unchanged(pinned, &files)?;
+        }
+        let digest = match files.is_empty() {
+            false => scan_digest(&files)?,
+            true => self.digest_of_rows(&list)?,
+        };
+        if batches.is_empty() {
+            let none = project(&RecordBatch::new_empty(self.schema()), &names)?;
+            batches.push(selection.apply(&none)?);
+        }
+        Ok(Scan { digest, files, batches })
+    }
+
+    /// Where each part lies in time.
+    pub(crate) fn stretches(&self, time: &str) -> Result<Vec<Stretch>> {
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        indices(&self.schema, &[time])?;
+        let mut stretches = Vec::new();
+        let list = self.list().clone();
+        for part in list {
+            let known = part.known().stretches.get(time).copied();
+            let stretch = match known {
+                Some(stretch) => stretch,
+                None => {
+                    let at = instants(&self.decode(&part, &[time])?.rows, time)?;
+                    let rows = (at.len() - at.null_count()) as u64;
+                    let found = min(&at).zip(max(&at));
+                    let found = found.map(|(first, last)| Stretch { first, last, rows });
+                    part.known().stretches.insert(time.to_owned(), found);
+                    found
+                }
+            };
+            stretches.extend(stretch);
+        }
+        Ok(stretches)
+    }
+
+    pub(crate) fn compact(&self) -> Result<u64> {
+        let mut writer = self.writer();
+        let Some(folder) = &self.folder else { return Ok(0) };
+        self.sweep(folder, &mut writer)?;
+        let mut fewer = 0;
+        let groups = groups(&self.list());
+        for group in groups {
+            let mut decoded = Vec::with_capacity(group.len());
+            for part in &group {
+                decoded.push(self.decode(part, &self.names())?);
+            }
+            let batches = decoded.iter().map(|part| &part.rows);
+            let rows = concat_batches(&self.schema, batches)
+                .context(ErrorKind::Internal, "parts as one")?;
+            let present: Vec<Range<u64>> =
+                joined(decoded.into_iter().flat_map(|part| part.present).collect());
+            let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+            let whole = Part::new(first.offsets.start..last.offsets.end, None);
+            if let Err(error) = write(folder, &whole, &rows, &present) {
+                // Two files with the same rows are put right when the folder is opened, but the
+                // longer one would hide what is pushed or forgotten until then.
+                if let Err(left) = folder.remove(&whole.name()) {
+                    writer.broken = Some(format!("{left:#}"));
+                }
+                return Err(error);
+            }
+            let _files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+            let names: Vec<String> = group.iter().map(Part::name).collect();
+            let mut list = self.list();
+            list.retain(|part| !names.contains(&part.name()));
+            let place = list.partition_point(|part| part.offsets.start < whole.offsets.start);
+            list.insert(place, whole);
+            drop(list);
+            fewer += names.len() as u64 - 1;
+            writer.stale.extend(names);
+            self.sweep(folder, &mut writer)?;
+        }
+        Ok(fewer)
+    }
+
+    pub(crate) fn forget(&self, entities: &RecordBatch) -> Result<u64> {
+        let mut writer = self.writer();
+        let removal = Removal::new(&self.schema, entities)?;
+        if removal.is_empty() {
+            return Ok(0);
+        }
+        if let Some(folder) = &self.folder {
+            self.sweep(folder, &mut writer)?;
+        }
+        let keys: Vec<&str> = removal.names().iter().map(String::as_str).collect();
+        let mut removed = 0;
+        let list = self.list().clone();
+        for (index, part) in list.into_iter().enumerate() {
+            let kept = removal.kept(&self.decode(&part, &keys)?.rows)?;
+            if kept.true_count() == kept.len() {
+                continue;
+            }
+            let Decoded { present, rows } = self.decode(&part, &self.names())?;
+            let rows = filter_record_batch(&rows, &kept)
+                .context(ErrorKind::Internal, "rows that remain")?;
+            let offsets = present.into_iter().flatten();
+            let left = offsets.zip(kept.values()).filter(|(_, kept)| *kept);
+            let present = joined(left.map(|(offset, _)| offset..offset + 1).collect());
+            let _files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+            let after = match &self.folder {
+                None => Part::new(part.offsets.clone(), Some((present, rows))),
+                Some(folder) => {
+                    let after = Part::new(part.offsets.clone(), None);
+                    let written = write(folder, &after, &rows, &present);
+                    // Whether it is the old or the new file is found out when it is read.
+                    *part.known() = Known::default();
+                    written?;
+                    after
+                }
+            };
+            removed += kept.false_count() as u64;
+            if let Some(place) = self.list().get_mut(index) {
+                *place = after;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes files whose rows stand in others.
+    fn sweep(&self, folder: &Folder, writer: &mut Writer) -> Result<()> {
+        while let Some(name) = writer.stale.last() {
+            folder.remove(name)?;
+            writer.stale.pop();
+        }
+        folder.sync().context(ErrorKind::Unavailable, "the folder's names on disk")
+    }
+
+    /// The rows with the source's columns in its order.
+    fn conforming(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        for field in rows.schema_ref().fields() {
+            let name = field.name();
+            let Ok(expected) = self.schema.field_with_name(name) else {
+                return Err(Error::invalid(format!("column `{name}`: the source has none of it")));
+            };
+            if expected.data_type() != field.data_type() {
+                let (found, expected) = (field.data_type(), expected.data_type());
+                return Err(Error::invalid(format!(
+                    "column `{name}`: holds {found}, where the source has {expected}"
+                )));
+            }
+        }
+        let rows = project(rows, &self.names())?;
+        for (field, values) in self.schema.fields().iter().zip(rows.columns()) {
+            if !field.is_nullable() && values.logical_null_count() > 0 {
+                let name = field.name();
+                return Err(Error::invalid(format!("column `{name}`: a value is missing")));
+            }
+        }
+        RecordBatch::try_new(self.schema(), rows.columns().to_vec())
+            .context(ErrorKind::Invalid, "rows")
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
+    }
+
+    fn decode(&self, part: &Part, names: &[&str]) -> Result<Decoded> {
+        if let Some((present, rows)) = &part.rows {
+            return Ok(Decoded { present: present.clone(), rows: project(rows, names)? });
+        }
+        let Some(folder) = &self.folder else { return Err(Error::internal("a part without rows")) };
+        indices(&self.schema, names)?;
+        let file = self.file(folder, part)?;
+        let place = folder.file(&part.name());
+        let present = match file.note(OFFSETS) {
+            None => vec![part.offsets.clone()],
+            Some(text) => parse_ranges(text, &part.offsets)
+                .context(ErrorKind::Corrupt, format!("{place}: its offsets"))?,
+        };
+        let rows = file.read(names)?;
+        let count: u64 = present.iter().map(|range| range.end - range.start).sum();
+        if count != rows.num_rows() as u64 {
+            let rows = rows.num_rows();
+            return Err(Error::corrupt(format!("{place}: {rows} rows of {count} offsets")));
+        }
+        // Whether values may be missing is what the source says, not what the file happens to.
+        let wanted = self.schema.project(&indices(&self.schema, names)?);
+        let wanted = wanted.context(ErrorKind::Internal, "a projected schema")?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let columns = rows.columns().to_vec();
+        let rows = RecordBatch::try_new_with_options(Arc::new(wanted), columns, &options)
+            .context(ErrorKind::Corrupt, place)?;
+        Ok(Decoded { present, rows })
+    }
+
+    /// Reads a part's file, and checks that it is as it was, and of the source's columns.
+    fn file(&self, folder: &Folder, part: &Part) -> Result<ParquetFile> {
+        let place = folder.file(&part.name());
+        let bytes: Bytes = folder.read(&part.name())?.into();
+        let digest = Digest::of(&bytes);
+        match part.known().digest.replace(digest) {
+            Some(before) if before != digest => {
+                let message = format!("{place}: its bytes have digest {digest}, not {before}");
+                return Err(Error::corrupt(message));
+            }
+            _ => {}
+        }
+        let file = ParquetFile::open(&part.name(), bytes).within(&place)?;
+        let found = file.schema();
+        let faulty = self.schema.fields().iter().find(|field| {
+            let other = found.field_with_name(field.name());
+            other.map(arrow::datatypes::Field::data_type).ok() != Some(field.data_type())
+        });
+        if let Some(field) = faulty {
+            let (name, wanted) = (field.name(), field.data_type());
+            let holds = match found.field_with_name(name) {
+                Ok(other) => format!("holds {}", other.data_type()),
+                Err(_) => "is not there".to_owned(),
+            };
+            return Err(Error::invalid(format!(
+                "{place}: column `{name}` {holds}, where the source has {wanted}"
+            )));
+        }
+        if let Some(extra) = found.fields().iter().find(|f| self.schema.index_of(f.name()).is_err())
+        {
+            let name = extra.name();
+            let message = format!("{place}: column `{name}`: the source has none of it");
+            return Err(Error::invalid(message));
+        }
+        Ok(file)
+    }
+
+    /// Whether no row of a part can be wanted, as far as is known.
+    fn is_outside(&self, part: &Part, selection: &Selection) -> bool {
+        let Some((time, span)) = &selection.during else { return false };
+        let during = During { column: time, span: span.clone() };
+        let known = part.known();
+        match known.stretches.get(time) {
+            Some(_) if self.folder.is_some() && known.digest.is_none() => false,
+            Some(None) => true,
+            Some(Some(stretch)) => {
+                let before = stretch.last < during.span.start;
+                before || (stretch.first > during.span.start && !during.contains(stretch.first))
+            }
+            None => false,
+        }
+    }
+
+    fn described(&self, part: &Part) -> Result<Option<SourceFile>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let digest = part.known().digest;
+        let digest = digest.context(ErrorKind::Internal, "a part that was not read")?;
+        let path = part.name();
+        Ok(Some(SourceFile { size: folder.size(&path)?, path, digest }))
+    }
+
+    fn digest_of_rows(&self, list: &[Part]) -> Result<Digest> {
+        let mut batches = vec![RecordBatch::new_empty(self.schema())];
+        for (_, rows) in list.iter().filter_map(|part| part.rows.as_ref()) {
+            batches.push(bare(rows)?);
+        }
+        digest(&batches)
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Part>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows that were pushed one after the other.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// Their offsets; empty if there are none. Reading goes on at the end of them.
+    pub offsets: Range<u64>,
+    /// The rows of these offsets, in their order, less those that were forgotten.
+    pub rows: RecordBatch,
+}
+
+fn write(folder: &Folder, part: &Part, rows: &RecordBatch, present: &[Range<u64>]) -> Result<()> {
+    let gaps = present.len() > 1 || present.first().is_some_and(|range| *range != part.offsets);
+    let gaps = gaps || rows.num_rows() == 0;
+    let text = || {
+        let ranges = present.iter().map(|range| format!("{}-{}", range.start, range.end));
+        ranges.collect::<Vec<_>>().join(",")
+    };
+    let notes = gaps.then(|| KeyValue::new(OFFSETS.to_owned(), text()));
+    let bytes = to_parquet_with(rows, notes.into_iter().collect())?;
+    folder.write(&part.name(), &bytes)?;
+    part.known().digest = Some(Digest::of(&bytes));
+    Ok(())
+}
+
+/// How many offsets of a range are before this one.
+fn passed(range: &Range<u64>, offset: u64) -> u64 {
+    offset.clamp(range.start, range.end) - range.start
+}
+
+/// Ascending ranges, those that touch made one.
+fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn parse_ranges(text: &str, within: &Range<u64>) -> Option<Vec<Range<u64>>> {
+    let (mut ranges, mut at) = (Vec::new(), within.start);
+    for range in text.split(',').filter(|range| !range.is_empty()) {
+        let (start, end) = range.split_once('-')?;
+        let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+        if start < at || end <= start || end > within.end {
+            return None;
+        }
+        ranges.push(start..end);
+        at = end;
+    }
+    Some(ranges)
+}
+
+/// Neighbouring parts that are worth joining.
+fn groups(list: &[Part]) -> Vec<Vec<Part>> {
+    let (mut groups, mut group, mut rows) = (Vec::new(), Vec::new(), 0);
+    for part in list {
+        let large = part.len() > MAX_JOINED_ROWS / 2;
+        if large || rows + part.len() > MAX_JOINED_ROWS {
+            groups.push(std::mem::take(&mut group));
+            rows = 0;
+        }
+        if !large {
+            rows += part.len();
+            group.push(part.clone());
+        }
+    }
+    groups.push(group);
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
+fn pinned_part(list: &[Part], file: &SourceFile) -> Result<Part> {
+    let found = list.iter().find(|part| part.rows.is_none() && part.name() == file.path);
+    let message = || format!("file `{}` is gone", file.path);
+    found.cloned().context(ErrorKind::NotFound, message())
+}
+
+/// Checks that files are as they were.
+pub(crate) fn unchanged(pinned: &[SourceFile], found: &[SourceFile]) -> Result<()> {
+    for (pinned, found) in pinned.iter().zip(found) {
+        if pinned.digest != found.digest {
+            let (path, is, was) = (&pinned.path, found.digest, pinned.digest);
+            let message = format!("file `{path}` has changed: its digest is {is}, not {was}");
+            return Err(Error::conflict(message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    fn rows(values: Range<i64>) -> RecordBatch {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        RecordBatch::try_from_iter([("k", values)]).unwrap()
+    }
+
+    fn held(parts: &Parts) -> Vec<i64> {
+        let scan = parts.scan(&Selection::columns(&["k"]), None).unwrap();
+        let values = scan.batches.iter().flat_map(|batch| {
+            use arrow::array::AsArray;
+            batch.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+        });
+        values.collect()
+    }
+
+    /// Pushes, compacts and forgets, on a disk that fills up after so many steps, and says what
+    /// must be there, and what may be.
+    fn work(parts: &Parts) -> (Vec<i64>, bool) {
+        let (mut expected, mut failed) = (Vec::new(), false);
+        for n in 0..4 {
+            match parts.push(&rows(n * 3..n * 3 + 3)) {
+                Ok(_) => expected.extend(n * 3..n * 3 + 3),
+                Err(_) => failed = true,
+            }
+        }
+        failed |= parts.compact().is_err();
+        match parts.forget(&rows(4..5)) {
+            Ok(_) => expected.retain(|value| *value != 4),
+            Err(_) => failed = true,
+        }
+        (expected, failed)
+    }
+
+    #[test]
+    fn whatever_step_fails_the_source_holds_whole_pushes() {
+        for steps in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let parts = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
+            let disk = &parts.folder.as_ref().unwrap().steps_left;
+            disk.store(steps, Relaxed);
+            let (expected, failed) = work(&parts);
+            disk.store(usize::MAX, Relaxed);
+            let forgotten = |mut values: Vec<i64>| {
+                values.retain(|value| *value != 4);
+                values
+            };
+            let now = held(&parts);
+            assert_eq!(forgotten(now.clone()), forgotten(expected.clone()), "{steps} steps");
+            // Pushes go on, here or after opening it again.
+            let pushed = parts.push(&rows(100..101)).is_ok();
+            drop(parts);
+            let again = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
+            let mut all = held(&again);
+            if pushed {
+                assert_eq!(all.pop(), Some(100));
+            }
+            let left = forgotten(all);
+            assert!(left.starts_with(&forgotten(expected)), "{steps} steps: {left:?}");
+            assert_eq!(
+                left.iter().filter(|value| **value != 4).count() % 3 % 2,
+                left.len() % 3 % 2
+            );
+            again.push(&rows(200..201)).unwrap();
+            if !failed {
+                assert!(steps > 20);
+                break;
+            }
+        }
+    }
+}
