@@ -63,11 +63,7 @@ impl ParquetFile {
         let message = || format!("`{name}`: the Parquet file's footer");
         let metadata = ArrowReaderMetadata::load(input.as_ref(), ArrowReaderOptions::new())
             .map_err(|error| parquet_error(message(), error))?;
-        let columns = metadata.schema().fields().len();
-        if columns > MAX_COLUMNS {
-            let message = format!("`{name}`: {columns} columns, over {MAX_COLUMNS}");
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
+        bounded(name, metadata.schema())?;
         Ok(Self { input, metadata })
     }
 
@@ -294,6 +290,16 @@ pub(crate) fn to_parquet_with(batch: &RecordBatch, notes: Vec<KeyValue>) -> Resu
     writer.write(&batch).context(ErrorKind::Unsupported, message)?;
     writer.close().context(ErrorKind::Internal, message)?;
     Ok(bytes.into())
+}
+
+/// Refuses a file of more columns than are read.
+pub(crate) fn bounded(name: &str, schema: &Schema) -> Result<()> {
+    let columns = schema.fields().len();
+    if columns > MAX_COLUMNS {
+        let message = format!("`{name}`: {columns} columns, over {MAX_COLUMNS}");
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(())
 }
 
 /// The columns of these names, in this order.

@@ -12,6 +12,7 @@ mod hive;
 pub(crate) mod input;
 mod ipc;
 pub(crate) mod memory;
+mod part;
 pub(crate) mod parts;
 mod place;
 pub(crate) mod push;

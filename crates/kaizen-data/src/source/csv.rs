@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use kaizen_core::{Bytes, Context, Error, ErrorKind, Result};
 use regex::Regex;
 
-use crate::parquet_file::{indices, project};
+use crate::parquet_file::{bounded, indices, project};
 use crate::source::input::Input;
 use crate::source::zone::Zone;
 use crate::within::Within;
@@ -67,6 +67,7 @@ impl CsvFile {
         let format = Format::default().with_header(true).with_delimiter(options.delimiter);
         let header = format.infer_schema(Stream::new(Arc::clone(&input)), Some(0));
         let (header, _) = header.context(ErrorKind::Invalid, format!("`{name}`: its header"))?;
+        bounded(name, &header)?;
         let names: Vec<&str> = header.fields().iter().map(|field| field.name().as_str()).collect();
         let declared = Schema::new(options.columns.clone());
         for field in declared.fields() {

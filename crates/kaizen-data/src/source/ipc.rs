@@ -10,7 +10,7 @@ use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer};
 use kaizen_core::{Bytes, Context, Error, ErrorKind, Result};
 
-use crate::parquet_file::{indices, plain, project};
+use crate::parquet_file::{bounded, indices, plain, project};
 use crate::source::input::Input;
 use crate::within::Within;
 
@@ -53,6 +53,7 @@ impl IpcFile {
             .map_err(|error| Error::corrupt(format!("{}: {error}", message())))?;
         let schema = decoded.schema().context(ErrorKind::Corrupt, message())?;
         let schema = Arc::new(fb_to_schema(schema));
+        bounded(name, &schema)?;
         Ok(Self { input, footer, schema })
     }
 

@@ -1,6 +1,5 @@
 //! A table in memory as a source.
 
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -8,12 +7,11 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result, async_trait, compute};
-use kaizen_table::{Query, Scan, Source, instants};
+use kaizen_table::{Query, Scan, Source};
 
 use crate::parquet_file::{bare, plain};
 use crate::source::removal::Removal;
 use crate::source::selection::Selection;
-use crate::source::spans::{Stretch, spans, whole};
 use crate::within::Within;
 
 /// A table that the program holds itself.
@@ -82,20 +80,6 @@ impl Source for MemorySource {
         };
         let batches = vec![rows.within(self.place())?];
         Ok(Scan { digest, files: Vec::new(), batches })
-    }
-
-    async fn spans(&self, time: &str, rows: u64) -> Result<Vec<Range<i64>>> {
-        let batch = self.table().batch.clone();
-        if batch.num_rows() as u64 <= rows {
-            return Ok(whole());
-        }
-        let time = time.to_owned();
-        let cut = move || {
-            let at = instants(&batch, &time)?;
-            let point = |at: i64| Stretch { first: at, last: at, rows: 1 };
-            Ok(spans(&at.iter().flatten().map(point).collect::<Vec<_>>(), rows))
-        };
-        compute(cut).await.within(self.place())
     }
 
     async fn forget(&self, entities: &RecordBatch) -> Result<u64> {

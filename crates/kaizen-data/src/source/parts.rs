@@ -1,6 +1,5 @@
 //! What was pushed, in parts.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -10,25 +9,19 @@ use arrow::compute::{concat_batches, filter_record_batch, max, min};
 use arrow::datatypes::{Schema, SchemaRef};
 use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
 use kaizen_table::{During, Scan, SourceFile, instants};
-use parquet::file::metadata::KeyValue;
 
-use crate::parquet_file::{ParquetFile, bare, indices, plain, project, to_parquet_with};
+use crate::parquet_file::{ParquetFile, bare, indices, plain, project};
 use crate::source::folder::Folder;
 use crate::source::memory::digest;
+use crate::source::part::{Known, OFFSETS, Part, groups, joined, parse_ranges, passed, write};
 use crate::source::removal::Removal;
 use crate::source::scan_digest;
 use crate::source::selection::Selection;
 use crate::source::spans::Stretch;
 use crate::within::Within;
 
-/// A part of so many rows is joined with no other, and no part of more is made by joining.
-const MAX_JOINED_ROWS: u64 = 1 << 20;
-
 /// About as many rows as are read from an offset at once.
 const ROWS_AT_ONCE: u64 = 1 << 16;
-
-/// Under this key a part's footer says which offsets it has, if some are gaps: `0-5,7-9`.
-const OFFSETS: &str = "kaizen.offsets";
 
 /// All parts. Everything here blocks.
 #[derive(Debug)]
@@ -51,51 +44,10 @@ struct Writer {
     broken: Option<String>,
 }
 
-#[derive(Clone, Debug)]
-struct Part {
-    /// From its first row's offset to the next part's.
-    offsets: Range<u64>,
-    /// The rows and their offsets, if they are in memory.
-    rows: Option<(Vec<Range<u64>>, RecordBatch)>,
-    known: Arc<Mutex<Known>>,
-}
-
-/// What was found out about a part.
-#[derive(Debug, Default)]
-struct Known {
-    digest: Option<Digest>,
-    /// By column of instants; `None` if no row has one.
-    stretches: BTreeMap<String, Option<Stretch>>,
-}
-
 /// The decoded rows of a part, and their offsets.
 struct Decoded {
     present: Vec<Range<u64>>,
     rows: RecordBatch,
-}
-
-impl Part {
-    fn name(&self) -> String {
-        format!("{:020}-{:020}.parquet", self.offsets.start, self.offsets.end)
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let (first, end) = name.strip_suffix(".parquet")?.split_once('-')?;
-        let part = Self::new(first.parse().ok()?..end.parse().ok()?, None);
-        (part.name() == name && !part.offsets.is_empty()).then_some(part)
-    }
-
-    fn new(offsets: Range<u64>, rows: Option<(Vec<Range<u64>>, RecordBatch)>) -> Self {
-        Self { offsets, rows, known: Arc::default() }
-    }
-
-    fn len(&self) -> u64 {
-        self.offsets.end - self.offsets.start
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Parts {
@@ -510,70 +462,6 @@ pub struct Pushed {
     pub offsets: Range<u64>,
     /// The rows of these offsets, in their order, less those that were forgotten.
     pub rows: RecordBatch,
-}
-
-fn write(folder: &Folder, part: &Part, rows: &RecordBatch, present: &[Range<u64>]) -> Result<()> {
-    let gaps = present.len() > 1 || present.first().is_some_and(|range| *range != part.offsets);
-    let gaps = gaps || rows.num_rows() == 0;
-    let text = || {
-        let ranges = present.iter().map(|range| format!("{}-{}", range.start, range.end));
-        ranges.collect::<Vec<_>>().join(",")
-    };
-    let notes = gaps.then(|| KeyValue::new(OFFSETS.to_owned(), text()));
-    let bytes = to_parquet_with(rows, notes.into_iter().collect())?;
-    folder.write(&part.name(), &bytes)?;
-    part.known().digest = Some(Digest::of(&bytes));
-    Ok(())
-}
-
-/// How many offsets of a range are before this one.
-fn passed(range: &Range<u64>, offset: u64) -> u64 {
-    offset.clamp(range.start, range.end) - range.start
-}
-
-/// Ascending ranges, those that touch made one.
-fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-fn parse_ranges(text: &str, within: &Range<u64>) -> Option<Vec<Range<u64>>> {
-    let (mut ranges, mut at) = (Vec::new(), within.start);
-    for range in text.split(',').filter(|range| !range.is_empty()) {
-        let (start, end) = range.split_once('-')?;
-        let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
-        if start < at || end <= start || end > within.end {
-            return None;
-        }
-        ranges.push(start..end);
-        at = end;
-    }
-    Some(ranges)
-}
-
-/// Neighbouring parts that are worth joining.
-fn groups(list: &[Part]) -> Vec<Vec<Part>> {
-    let (mut groups, mut group, mut rows) = (Vec::new(), Vec::new(), 0);
-    for part in list {
-        let large = part.len() > MAX_JOINED_ROWS / 2;
-        if large || rows + part.len() > MAX_JOINED_ROWS {
-            groups.push(std::mem::take(&mut group));
-            rows = 0;
-        }
-        if !large {
-            rows += part.len();
-            group.push(part.clone());
-        }
-    }
-    groups.push(group);
-    groups.retain(|group| group.len() > 1);
-    groups
 }
 
 fn pinned_part(list: &[Part], file: &SourceFile) -> Result<Part> {

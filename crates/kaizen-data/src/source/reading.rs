@@ -146,6 +146,7 @@ impl Files {
         let decoder = Decoder::open(format, Arc::clone(&input), &self.options)?;
         let own = decoder.schema();
         same_columns(&input.name, schema, hive.extended(&own)?.as_ref())?;
+        self.learn(&listed.path, &input.version, |file| file.schema = Some(Arc::new(own.clone())));
         let names = selection.decoded();
         indices(schema, &names)?;
         let own: Vec<&str> =

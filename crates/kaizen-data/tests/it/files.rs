@@ -377,7 +377,7 @@ async fn naive_times_are_refused_as_time_unless_their_zone_is_declared() {
         let found = all(&zoned, &Query::columns(&["at"])).await;
         let expected: Vec<i64> = (0..20)
             // From 1:00 to 2:00 the earlier of two, four hours behind UTC; five from then on.
-            .map(|n| 1_383_440_400 + n * 600 + if n < 12 { 4 } else { 5 } * 3_600)
+            .map(|n| 1_383_440_400 + n * 600 + if n < 6 { 4 } else { 5 } * 3_600)
             .map(|seconds| seconds * 1_000_000_000)
             .collect();
         assert_eq!(instants(&found, "at").unwrap().values(), &expected);
@@ -401,10 +401,14 @@ async fn ten_thousand_columns_and_future_times_are_data() {
     assert_eq!((found.num_rows(), found.num_columns()), (2, 2));
     let everything: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(all(&source, &Query::columns(&everything)).await.num_columns(), 9_999);
-    let wider = with_column(&wide, "one more", Arc::clone(&value)).unwrap();
-    parquet(folder.path(), "wide.parquet", &wider);
-    let error = source.read(&["c1"]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limit);
+    let more = (0..20_001).map(|n| (format!("c{n}"), Arc::clone(&value)));
+    let wider = RecordBatch::try_from_iter(more).unwrap();
+    for (format, name) in [(Format::Parquet, "wider.parquet"), (Format::Ipc, "wider.arrow")] {
+        let path = put(folder.path(), name, &encoded(format, &wider, 10));
+        let error = FileSource::open("f", &path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.to_string().contains(name), "{error}");
+    }
 }
 
 #[tokio::test]
