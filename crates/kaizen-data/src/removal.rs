@@ -11,6 +11,7 @@ use crate::keys::{Entities, KeyTypes};
 pub(crate) struct Removal {
     types: KeyTypes,
     entities: Entities,
+    names: Vec<String>,
 }
 
 impl Removal {
@@ -23,9 +24,23 @@ impl Removal {
 
     /// The entities of these rows, compared in these types.
     pub(crate) fn of(types: KeyTypes, entities: &RecordBatch) -> Result<Self> {
+        let fields = entities.schema();
+        let names: Vec<String> = fields.fields().iter().map(|f| f.name().clone()).collect();
         let mut known = Entities::default();
-        known.number(&types.encode(entities)?);
-        Ok(Self { types, entities: known })
+        if !names.is_empty() {
+            known.number(&types.encode(entities)?);
+        }
+        Ok(Self { types, entities: known, names })
+    }
+
+    /// Whether nothing is to be removed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entities.len() == 0
+    }
+
+    /// The columns of the entities.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Which of these rows remain. Length: the batch's rows.

@@ -18,7 +18,6 @@ mod place;
 pub(crate) mod push;
 pub(crate) mod reading;
 mod remote;
-mod removal;
 mod rewriting;
 mod selection;
 pub(crate) mod spans;

@@ -10,12 +10,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kaizen_core::{Context, Error, ErrorKind, Result, async_trait};
 use kaizen_table::{Query, Scan, Source, SourceFile};
 
+use crate::removal::Removal;
 use crate::source::format::{FileOptions, Format};
 use crate::source::hive::{Hive, partitions};
 use crate::source::parts::unchanged;
 use crate::source::place::{Listed, Place};
 use crate::source::reading::{Files, Reads};
-use crate::source::removal::Removal;
 use crate::source::scan_digest;
 use crate::source::selection::Selection;
 use crate::source::spans::{spans, whole};

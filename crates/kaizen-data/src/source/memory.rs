@@ -10,7 +10,7 @@ use kaizen_core::{Context, Digest, Error, ErrorKind, Result, async_trait, comput
 use kaizen_table::{Query, Scan, Source};
 
 use crate::parquet_file::{bare, plain};
-use crate::source::removal::Removal;
+use crate::removal::Removal;
 use crate::source::selection::Selection;
 use crate::within::Within;
 

@@ -11,10 +11,10 @@ use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
 use kaizen_table::{During, Scan, SourceFile, instants};
 
 use crate::parquet_file::{ParquetFile, bare, indices, plain, project};
+use crate::removal::Removal;
 use crate::source::folder::Folder;
 use crate::source::memory::digest;
 use crate::source::part::{Known, OFFSETS, Part, groups, joined, parse_ranges, passed, write};
-use crate::source::removal::Removal;
 use crate::source::scan_digest;
 use crate::source::selection::Selection;
 use crate::source::spans::Stretch;

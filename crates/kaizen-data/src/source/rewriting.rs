@@ -15,13 +15,13 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use crate::removal::Removal;
 use crate::source::folder::sync_folder;
 use crate::source::format::{Decoder, Format, contained};
 use crate::source::hive::Hive;
 use crate::source::input::Input;
 use crate::source::place::{Listed, object_error};
 use crate::source::reading::{Files, assembled, same_columns};
-use crate::source::removal::Removal;
 
 /// A file in an object store is put in one piece, made in memory, of at most so many bytes.
 const MAX_REMOTE: u64 = 1 << 30;
