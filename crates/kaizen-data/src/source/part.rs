@@ -50,6 +50,12 @@ impl Part {
         Self { offsets, rows, known: Arc::default() }
     }
 
+    /// With all of its offsets.
+    pub(super) fn in_memory(offsets: Range<u64>, rows: RecordBatch) -> Self {
+        let present = Vec::from([offsets.clone()]);
+        Self::new(offsets, Some((present, rows)))
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.offsets.end - self.offsets.start
     }

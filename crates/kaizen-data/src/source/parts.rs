@@ -121,7 +121,7 @@ impl Parts {
             return Ok(start..end);
         }
         let part = match &self.folder {
-            None => Part::new(start..end, Some((vec![start..end], rows))),
+            None => Part::in_memory(start..end, rows),
             Some(folder) => {
                 let part = Part::new(start..end, None);
                 if let Err(error) = write(folder, &part, &rows, &[]) {
