@@ -2,18 +2,13 @@
 
 use std::fmt;
 
-/// Bits in one digit.
-const DIGIT_BITS: usize = 32;
+use kaizen_core::{Context, ErrorKind, Result};
 
-/// The lowest bit of a digit.
-const DIGIT_MASK: i64 = (1 << DIGIT_BITS) - 1;
+use crate::fixed_point::{FixedPoint, parts};
 
-/// A finite float is an integer below 2^2098 times 2^-1074: 66 digits. Four more hold the carries
-/// of any number of terms that a counter of 64 bits can count.
-const DIGITS: usize = 70;
-
-/// A digit takes this many terms below 2^32 before its carry must move on, or 63 bits overflow.
-const MAX_PENDING: u32 = 1 << 30;
+/// A finite float is an integer below 2^2098 times 2^-1074: 66 digits of 32 bits. Eight more hold
+/// the carries of any number of terms that a counter of 64 bits can count.
+const DIGITS: usize = 74;
 
 /// The sum of floats, kept exactly and rounded once, when it is asked for.
 ///
@@ -36,14 +31,8 @@ const MAX_PENDING: u32 = 1 << 30;
 /// ```
 #[derive(Clone)]
 pub struct ExactSum {
-    /// Signed digits, base 2^32, the lowest first; the unit is 2^-1074. Carries are kept where they
-    /// arise until `pending` forces them on.
-    digits: [i64; DIGITS],
-    /// Digits outside `low..=high` are zero.
-    low: usize,
-    high: usize,
-    /// At most how many terms a digit has taken since the carries moved on.
-    pending: u32,
+    /// In units of 2^-1074.
+    finite: FixedPoint<DIGITS>,
     nan: i64,
     plus_infinity: i64,
     minus_infinity: i64,
@@ -51,15 +40,7 @@ pub struct ExactSum {
 
 impl Default for ExactSum {
     fn default() -> Self {
-        Self {
-            digits: [0; DIGITS],
-            low: DIGITS,
-            high: 0,
-            pending: 0,
-            nan: 0,
-            plus_infinity: 0,
-            minus_infinity: 0,
-        }
+        Self { finite: FixedPoint::ZERO, nan: 0, plus_infinity: 0, minus_infinity: 0 }
     }
 }
 
@@ -79,19 +60,7 @@ impl ExactSum {
         self.nan += other.nan;
         self.plus_infinity += other.plus_infinity;
         self.minus_infinity += other.minus_infinity;
-        if other.low > other.high {
-            return;
-        }
-        // A digit after `carry` counts as one term, and so does one of the other's.
-        self.carry();
-        let mut other = other.clone();
-        other.carry();
-        for index in other.low..=other.high {
-            self.digits[index] += other.digits[index];
-        }
-        self.low = self.low.min(other.low);
-        self.high = self.high.max(other.high);
-        self.pending += other.pending;
+        self.finite.merge(&other.finite);
     }
 
     /// The sum, rounded to the nearest float, a tie to the even one.
@@ -102,13 +71,15 @@ impl ExactSum {
             (true, _, _) | (_, true, true) => f64::NAN,
             (_, true, _) => f64::INFINITY,
             (_, _, true) => f64::NEG_INFINITY,
-            _ => self.finite_value(),
+            _ => self.finite.value(),
         }
     }
 
     fn apply(&mut self, term: f64, sign: i64) {
         if term.is_finite() {
-            self.apply_finite(term, sign);
+            let (mantissa, position) = parts(term);
+            let sign = if term.is_sign_negative() { -sign } else { sign };
+            self.finite.add(u128::from(mantissa), position, sign);
         } else if term.is_nan() {
             self.nan += sign;
         } else if term > 0.0 {
@@ -118,106 +89,38 @@ impl ExactSum {
         }
     }
 
-    fn apply_finite(&mut self, term: f64, sign: i64) {
-        let bits = term.to_bits();
-        let exponent = (bits >> 52) as usize & 0x7ff;
-        let fraction = bits & ((1 << 52) - 1);
-        // A subnormal has the unit of the smallest normal, without the hidden bit.
-        let (mantissa, position) = match exponent {
-            0 => (fraction, 0),
-            _ => (fraction | 1 << 52, exponent - 1),
-        };
-        if mantissa == 0 {
-            return;
+    /// Appends the sum as bytes, little-endian: how many infinities of each sign and how many NaN
+    /// it has, 8 bytes each if there are any, and the exact sum of the rest. Equal sums have equal
+    /// bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let special = [self.plus_infinity, self.minus_infinity, self.nan];
+        let any = special.iter().any(|count| *count != 0);
+        out.push(u8::from(any));
+        if any {
+            special.iter().for_each(|count| out.extend(count.to_le_bytes()));
         }
-        // Without its trailing zeros, a round number touches fewer digits.
-        let zeros = mantissa.trailing_zeros() as usize;
-        let (mantissa, position) = (mantissa >> zeros, position + zeros);
-        let sign = if bits >> 63 == 1 { -sign } else { sign };
-        let index = position / DIGIT_BITS;
-        let mut rest = u128::from(mantissa) << (position % DIGIT_BITS);
-        let mut last = index;
-        while rest != 0 {
-            self.digits[last] += sign * (rest as i64 & DIGIT_MASK);
-            rest >>= DIGIT_BITS;
-            last += 1;
-        }
-        self.low = self.low.min(index);
-        self.high = self.high.max(last - 1);
-        self.pending += 1;
-        if self.pending == MAX_PENDING {
-            self.carry();
-        }
+        self.finite.write(out);
     }
 
-    /// Moves the carries on: every digit but the highest lies in `[0, 2^32)` afterwards, and the
-    /// highest, which has the sign, within `±2^31`.
-    fn carry(&mut self) {
-        if self.low > self.high {
-            return;
-        }
-        let mut index = self.low;
-        while index < DIGITS - 1 {
-            let digit = self.digits[index];
-            let settled = index >= self.high && digit.unsigned_abs() < 1 << (DIGIT_BITS - 1);
-            if settled {
-                break;
+    /// Takes what [`write`](Self::write) appended from the front; anything else is
+    /// [`ErrorKind::Corrupt`].
+    pub fn read(bytes: &mut &[u8]) -> Result<Self> {
+        let mut sum = Self::default();
+        let (any, rest) = bytes.split_first().context(ErrorKind::Corrupt, "a sum cut off")?;
+        *bytes = rest;
+        if *any != 0 {
+            for count in [&mut sum.plus_infinity, &mut sum.minus_infinity, &mut sum.nan] {
+                let (found, rest) =
+                    bytes.split_first_chunk().context(ErrorKind::Corrupt, "a sum cut off")?;
+                *count = i64::from(
+                    i32::try_from(i64::from_le_bytes(*found))
+                        .context(ErrorKind::Corrupt, "a sum of too many infinities")?,
+                );
+                *bytes = rest;
             }
-            self.digits[index] = digit & DIGIT_MASK;
-            self.digits[index + 1] += digit >> DIGIT_BITS;
-            index += 1;
         }
-        self.high = self.high.max(index);
-        self.pending = 1;
-    }
-
-    fn finite_value(&self) -> f64 {
-        let mut sum = self.clone();
-        sum.carry();
-        let Some(top) = sum.highest() else { return 0.0 };
-        let negative = sum.digits[top] < 0;
-        if negative {
-            for digit in &mut sum.digits[sum.low..=sum.high] {
-                *digit = -*digit;
-            }
-            sum.carry();
-        }
-        let Some(top) = sum.highest() else { return 0.0 };
-        let magnitude = sum.round(top);
-        if negative { -magnitude } else { magnitude }
-    }
-
-    /// The index of the highest digit that is not zero.
-    fn highest(&self) -> Option<usize> {
-        (self.low..=self.high).rev().find(|index| self.digits[*index] != 0)
-    }
-
-    /// Rounds a positive sum without carries whose highest digit is at `top`.
-    fn round(&self, top: usize) -> f64 {
-        let digit = |back: usize| match top.checked_sub(back) {
-            Some(index) => self.digits[index].cast_unsigned(),
-            None => 0,
-        };
-        let width = (u64::BITS - digit(0).leading_zeros()) as usize;
-        let bits = DIGIT_BITS * top + width;
-        if bits <= 53 {
-            // An integer below 2^53 times the smallest subnormal: its bit pattern is that integer.
-            let pattern = if top == 0 { digit(0) } else { digit(0) << DIGIT_BITS | digit(1) };
-            return f64::from_bits(pattern);
-        }
-        let head = u128::from(digit(0)) << (2 * DIGIT_BITS)
-            | u128::from(digit(1)) << DIGIT_BITS
-            | u128::from(digit(2));
-        let dropped = 2 * DIGIT_BITS + width - 53;
-        let kept = (head >> dropped) as u64;
-        let rest = head & ((1 << dropped) - 1);
-        let half = 1 << (dropped - 1);
-        let below = top.saturating_sub(2);
-        let sticky = self.low < below && self.digits[self.low..below].iter().any(|d| *d != 0);
-        let up = rest > half || (rest == half && (sticky || kept & 1 == 1));
-        // The hidden bit of `kept` adds one to the exponent field, a carry out of it another one.
-        let pattern = ((bits as u64 - 53) << 52) + kept + u64::from(up);
-        f64::from_bits(pattern.min(f64::INFINITY.to_bits()))
+        sum.finite = FixedPoint::read(bytes)?;
+        Ok(sum)
     }
 }
 
@@ -324,11 +227,36 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn bytes_tell_the_sum_and_any_others_are_corrupt_or_a_sum(
+            terms in prop::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..40),
+            noise in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let sum: ExactSum = terms.iter().copied().collect();
+            let (mut bytes, mut reversed) = (Vec::new(), Vec::new());
+            sum.write(&mut bytes);
+            terms.iter().rev().copied().collect::<ExactSum>().write(&mut reversed);
+            prop_assert_eq!(&bytes, &reversed);
+            let mut rest = bytes.as_slice();
+            let read = ExactSum::read(&mut rest).unwrap();
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(read.value().to_bits(), sum.value().to_bits());
+            for length in 0..bytes.len() {
+                prop_assert!(ExactSum::read(&mut &bytes[..length]).is_err());
+            }
+            if let Ok(mut read) = ExactSum::read(&mut noise.as_slice()) {
+                read.add(-1.0);
+                read.value();
+            }
+        }
+    }
+
     #[test]
     fn carries_survive_any_number_of_terms() {
         let mut sum = ExactSum::default();
         for _ in 0..3 {
-            sum.pending = MAX_PENDING - 2;
+            sum.finite.pending = (1 << 30) - 2;
             (0..8).for_each(|_| sum.add(-f64::from(u32::MAX)));
         }
         assert_eq!(sum.value(), -24.0 * f64::from(u32::MAX));

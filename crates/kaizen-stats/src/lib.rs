@@ -1,4 +1,4 @@
-//! Pure statistics: exact sums, metrics with intervals, distances and e-processes.
+//! Pure statistics: exact sums, sketches, metrics with intervals, distances and e-processes.
 //!
 //! *You are here:* below the loop; data, eval and drift compute with it.\
 //! *Takes:* slices of numbers, and the unit of independence of each.\
@@ -23,8 +23,17 @@
 pub mod bootstrap;
 pub mod conformal;
 mod exact_sum;
+mod fixed_point;
 pub mod histogram;
+mod hyper_log_log;
+mod log_buckets;
 pub mod metric;
+mod moments;
+mod scaled;
 
 pub use bootstrap::Bootstrap;
 pub use exact_sum::ExactSum;
+pub use hyper_log_log::{HyperLogLog, RegisterCounts};
+pub use log_buckets::{LogBuckets, rank_of};
+pub use moments::ExactMoments;
+pub use scaled::Scaled;
