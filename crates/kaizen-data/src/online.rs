@@ -5,10 +5,13 @@ mod definitions;
 mod erasure;
 mod materialize;
 mod memory;
+mod merge;
 mod prepared;
 mod redb;
 mod space;
 mod tail;
+mod tile;
+mod tiled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,9 +10,11 @@
 //!   latest known-at column (a missing one wins no tie), and of these the last in the source. If
 //!   that row is older than the TTL the feature is missing; an age of exactly the TTL still counts.
 //!   A missing value in the row stays missing.
-//! * A window feature aggregates the seen rows whose event time lies in `(t - seconds, t]`. Missing
-//!   values do not count; a count of none is 0, a sum or mean of none is missing. Sums are exact
-//!   before they are rounded once, so no order of rows changes their bits.
+//! * A window feature aggregates the seen rows whose event time lies in `(t - seconds, t]`; with
+//!   hops it begins at a whole multiple of the hop, at `t - seconds` or before. Missing values and
+//!   NaN do not count; a count of none is 0, another aggregate of none is missing. Sums are exact
+//!   before they are rounded once, so no order of rows changes their bits. The first and the last
+//!   row are told by the order that decides which row is the latest.
 //! * Every row gets one answer, in the order of the rows. Instants are compared as instants,
 //!   to the nanosecond; naive timestamps are refused.
 //!
@@ -31,6 +33,7 @@ mod search;
 mod timeline;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -45,9 +48,10 @@ use gather::Answers;
 pub use ordering::Ordering;
 
 pub(crate) use carried::needed;
-pub(crate) use layout::Layout;
+pub(crate) use layout::{Layout, Needs, Tiling};
 pub(crate) use ordering::probes;
 pub(crate) use timeline::{Moment, Probe, Sight, Status, Timelines, nanos};
+pub(crate) use window::as_declared;
 
 /// The rows of a view's source, ordered so that any question is one binary search.
 #[derive(Debug)]
@@ -113,7 +117,8 @@ impl Index {
 
     pub(crate) fn look_up(&self, rows: &RecordBatch, time: &str) -> Result<Answer> {
         let probes = self.ordering.probes(rows, time)?;
-        answer(&self.view, &self.layout, &self.ordering.timelines, &self.values, &probes)
+        let given = BTreeMap::new();
+        answer(&self.view, &self.layout, &self.ordering.timelines, &self.values, &probes, given)
     }
 
     /// The rows of the source that a question at `from`, in nanoseconds UTC, or later can still need
@@ -163,7 +168,8 @@ impl Answer {
 }
 
 /// Answers each probe from a view. `values` are the slots of the layout, with an element per row
-/// of the timelines.
+/// of the timelines; `given` are window features that are answered already, by their place in the
+/// view.
 ///
 /// Offline and online features both come from here.
 pub(crate) fn answer(
@@ -172,10 +178,12 @@ pub(crate) fn answer(
     timelines: &Timelines,
     values: &[ArrayRef],
     probes: &[Probe],
+    given: BTreeMap<usize, ArrayRef>,
 ) -> Result<Answer> {
     let sights = search::sights(timelines, probes, view.ttl_seconds().map(nanos));
     let answers = Answers::of(&sights);
-    let mut windows = window::columns(view, layout, timelines, values, probes)?;
+    let mut windows = window::columns(view, layout, timelines, values, probes, &given)?;
+    windows.extend(given);
     let mut columns = Vec::with_capacity(view.features().len());
     for (place, feature) in view.features().iter().enumerate() {
         let name = &feature.field.name;

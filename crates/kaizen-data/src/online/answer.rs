@@ -9,7 +9,8 @@ use kaizen_table::{FeatureService, FeatureView, Value};
 use super::Online;
 use super::prepared::Prepared;
 use super::space::{Progress, Space};
-use super::tail::Rows;
+use super::tail::Stored;
+use super::tiled;
 use crate::feature_store::{check_request, extended};
 use crate::keys::KeyTypes;
 use crate::on_demand::with_computed;
@@ -198,12 +199,14 @@ impl Asked {
 
 fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> Result<Found> {
     let (view, layout) = (&prepared.view, &prepared.layout);
-    let rows = Rows::decode(layout, tails)?;
+    let stored = Stored::decode(layout, tails)?;
+    let tiled = tiled::columns(view, layout, &stored, probes)?;
+    let rows = &stored.rows;
     let entity: Vec<Option<u32>> = rows.entity.iter().copied().map(Some).collect();
     let moment = |(event, known): (&i64, &Option<i64>)| Moment::new(view.known(), *event, *known);
     let moments: Vec<Moment> = rows.event.iter().zip(&rows.known).map(moment).collect();
     let timelines = Timelines::new(&entity, tails.len(), &moments);
-    let found = answer(view, layout, &timelines, &rows.values, probes)?;
+    let found = answer(view, layout, &timelines, &rows.values, probes, tiled)?;
     let of_columns: Vec<&ArrayRef> = view
         .features()
         .iter()
@@ -216,7 +219,10 @@ fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> R
         let tail = probe.entity.and_then(|entity| tails.get(entity as usize)?.as_ref());
         view.ttl_seconds().is_some() && tail.is_some()
     };
+    // Tiles know that there were rows, and not which was the latest.
+    let is_tiled = |probe: &Probe| probe.entity.is_some_and(|entity| stored.has_tiles(entity));
     let status = |(row, (probe, sight)): (usize, (&Probe, &Sight))| match sight.status {
+        Seen::Unknown if of_columns.is_empty() && is_tiled(probe) => Status::Present,
         Seen::Unknown if expired(probe) => Status::OutsideTtl,
         Seen::Unknown => Status::NotFound,
         _ if of_columns.is_empty() => Status::Present,

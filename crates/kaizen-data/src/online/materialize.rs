@@ -5,12 +5,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use kaizen_core::{Bytes, Context, Error, ErrorKind, Result};
-use kaizen_table::{FeatureView, OnlineEntry, Value};
+use kaizen_table::{FeatureView, OnlineEntry};
 
+use super::merge::merged;
 use super::space::{Progress, Space};
-use super::tail::Rows;
+use super::tail::{Rows, Stored};
 use crate::keys::{Entities, KeyTypes};
-use crate::point_in_time::{Layout, Moment, moments, nanos};
+use crate::point_in_time::{Layout, Moment, moments};
 
 /// What has to be written to bring a view forward.
 #[derive(Debug)]
@@ -160,24 +161,19 @@ impl Plan {
         chunk: &Chunk,
         tails: &[Option<Bytes>],
     ) -> Result<Vec<OnlineEntry>> {
-        let mut rows = Rows::decode(&self.layout, tails)?;
+        let stored = Stored::decode(&self.layout, tails)?;
         let moments = chunk.rows.iter().filter_map(|row| self.moments[*row as usize]);
         let moments: Vec<Moment> = moments.collect();
-        rows.append(Rows {
+        let more = Rows {
             entity: chunk.entity.clone(),
             event: moments.iter().map(|moment| moment.event).collect(),
             known: moments.iter().map(|moment| moment.known).collect(),
             values: self.layout.values(&self.taken(&chunk.rows)?)?,
-        })?;
-        let mut of_entity: Vec<Vec<u32>> = vec![Vec::new(); chunk.keys.len()];
-        for (row, entity) in rows.entity.iter().enumerate() {
-            of_entity[*entity as usize].push(row as u32);
-        }
-        let mut entries = Vec::with_capacity(chunk.keys.len() + 1);
-        for (key, own) in chunk.keys.iter().zip(of_entity) {
-            let kept = needed(&self.view, &rows, &own, chunk.after.from);
-            entries.push(space.entry(key.clone(), rows.encode(&kept)?));
-        }
+        };
+        let values = merged(&self.view, &self.layout, stored, more, chunk.after.from)?;
+        let keyed = chunk.keys.iter().zip(values);
+        let mut entries: Vec<OnlineEntry> =
+            keyed.map(|(key, value)| space.entry(key.clone(), value)).collect();
         entries.push(space.entry(Space::progress_key(), chunk.after.to_bytes()?));
         Ok(entries)
     }
@@ -190,34 +186,4 @@ impl Plan {
         RecordBatch::try_new(Arc::clone(self.source.schema_ref()), columns)
             .context(ErrorKind::Internal, "rows to materialise")
     }
-}
-
-/// Which of an entity's rows a question at `from` or later can still need.
-///
-/// A column feature needs every row that became known later, and the latest of those known before,
-/// unless that is too old already; a window the rows that are young enough for it.
-fn needed(view: &FeatureView, rows: &Rows, own: &[u32], from: i64) -> Vec<u32> {
-    let mut window = 0;
-    let mut takes_latest = false;
-    for feature in view.features() {
-        match &feature.value {
-            Value::Column(_) => takes_latest = true,
-            Value::Window(held) => window = window.max(nanos(held.reach_seconds())),
-        }
-    }
-    let event = |row: u32| rows.event[row as usize];
-    let age = |row: u32| u64::try_from(from.saturating_sub(event(row))).unwrap_or(0);
-    let known_later = |row: u32| {
-        let known = rows.known[row as usize];
-        Moment::new(view.known(), event(row), known).known_at > from
-    };
-    let ttl = view.ttl_seconds().map(nanos);
-    // The last of equals, as offline.
-    let before = own.iter().copied().filter(|row| !known_later(*row));
-    let latest = before.max_by_key(|row| (event(*row), rows.known[*row as usize], *row));
-    let latest = latest.filter(|row| takes_latest && ttl.is_none_or(|ttl| age(*row) <= ttl));
-    let kept = |row: &u32| {
-        age(*row) < window || Some(*row) == latest || (takes_latest && known_later(*row))
-    };
-    own.iter().copied().filter(kept).collect()
 }

@@ -1,9 +1,10 @@
-//! What is kept of an entity online: the tail of its rows, as bytes.
+//! What is kept of an entity online: the tail of its rows and the tiles of its windows, as bytes.
 //!
-//! Layout, little-endian: version `1`; `u32` rows; `i64` event time of each; known-at times as a
-//! column; then each slot as a column. A column is a bitmap of which
-//! values are there, and the values: `i64`s, `f64`s, a bitmap of booleans, or for text the `u32`
-//! ends and the UTF-8 bytes. Bitmaps have the lowest bit first and are padded to bytes.
+//! Layout, little-endian: version `2`; the `i64` instant up to which rows are in tiles; `u32` rows;
+//! `i64` event time of each; known-at times as a column; then each slot as a column; then the
+//! [tiles](super::tile). A column is a bitmap of which values are there, and the values: `i64`s,
+//! `f64`s, a bitmap of booleans, or for text the `u32` ends and the UTF-8 bytes. Bitmaps have the
+//! lowest bit first and are padded to bytes.
 
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use arrow::compute::concat;
 use arrow::datatypes::{Float64Type, Int64Type};
 use kaizen_core::{Bytes, Context, DataType, Error, ErrorKind, Result};
 
+use super::tile::Tiles;
 use crate::point_in_time::Layout;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Rows of several entities, those of one entity in the order in which they were written.
 ///
@@ -33,36 +35,60 @@ pub(crate) struct Rows {
     pub(crate) values: Vec<ArrayRef>,
 }
 
-impl Rows {
-    /// Reads the tails of entities 0, 1, …; `None` is one without rows.
+/// What is kept of several entities.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// Their rows.
+    pub(crate) rows: Rows,
+    /// Their tiles, by the numbers of the entities.
+    pub(crate) tiles: Vec<Tiles>,
+}
+
+impl Stored {
+    /// Reads the tails of entities 0, 1, …; `None` is one without anything.
     pub(crate) fn decode(layout: &Layout, tails: &[Option<Bytes>]) -> Result<Self> {
         let mut rows =
-            Self { entity: Vec::new(), event: Vec::new(), known: Vec::new(), values: Vec::new() };
+            Rows { entity: Vec::new(), event: Vec::new(), known: Vec::new(), values: Vec::new() };
         let mut columns: Vec<Column> = layout.types().map(Column::of).collect::<Result<_>>()?;
+        let types: Vec<DataType> = layout.types().collect();
+        let mut tiles = Vec::with_capacity(tails.len());
         for (entity, tail) in tails.iter().enumerate() {
-            let Some(tail) = tail else { continue };
+            let Some(tail) = tail else {
+                tiles.push(Tiles::none(layout));
+                continue;
+            };
             let mut reader = Reader(tail);
             let version = reader.take(1)?[0];
             if version != VERSION {
                 return Err(Error::corrupt(format!("online rows of version {version}")));
             }
+            let until = reader.word()?;
             let count = reader.number()? as usize;
-            rows.entity.resize(rows.entity.len() + count, entity as u32);
-            rows.event.extend(reader.words(count)?.map(i64::from_le_bytes));
+            let event = reader.words(count)?.map(i64::from_le_bytes);
+            rows.event.extend(event);
+            rows.entity.resize(rows.event.len(), entity as u32);
             let valid = reader.bits(count)?;
             let known = reader.words(count)?.map(i64::from_le_bytes);
             rows.known.extend(valid.iter().zip(known).map(|(valid, at)| valid.then_some(at)));
             for column in &mut columns {
                 column.read(&mut reader, count)?;
             }
+            tiles.push(Tiles::read(layout, &types, until, &mut reader)?);
             if !reader.0.is_empty() {
                 return Err(Error::corrupt("online rows: more bytes than rows"));
             }
         }
         rows.values = columns.into_iter().map(Column::finish).collect::<Result<_>>()?;
-        Ok(rows)
+        Ok(Self { rows, tiles })
     }
 
+    /// Whether there are tiles of an entity.
+    pub(crate) fn has_tiles(&self, entity: u32) -> bool {
+        self.tiles.get(entity as usize).is_some_and(|tiles| !tiles.is_empty())
+    }
+}
+
+impl Rows {
     /// Puts other rows after these.
     pub(crate) fn append(&mut self, other: Self) -> Result<()> {
         self.entity.extend(other.entity);
@@ -75,9 +101,10 @@ impl Rows {
         Ok(())
     }
 
-    /// The tail of an entity that has these rows.
-    pub(crate) fn encode(&self, rows: &[u32]) -> Result<Bytes> {
+    /// The tail of an entity that has these rows and tiles.
+    pub(crate) fn encode(&self, rows: &[u32], tiles: &Tiles) -> Result<Bytes> {
         let mut out = vec![VERSION];
+        out.extend(tiles.until.to_le_bytes());
         let places = || rows.iter().map(|row| *row as usize);
         let count = u32::try_from(rows.len()).context(ErrorKind::Limit, "online rows")?;
         out.extend(count.to_le_bytes());
@@ -88,6 +115,7 @@ impl Rows {
             push_bits(&mut out, places().map(|row| values.is_valid(row)));
             push_values(&mut out, values, rows)?;
         }
+        tiles.write(&mut out);
         Ok(out.into())
     }
 }
@@ -130,10 +158,10 @@ fn push_values(out: &mut Vec<u8>, values: &ArrayRef, rows: &[u32]) -> Result<()>
 }
 
 /// Takes bytes from the front.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self
             .0
             .split_at_checked(count)
@@ -142,13 +170,36 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// Eight bytes.
+    pub(super) fn word(&mut self) -> Result<i64> {
+        Ok(self.words(1)?.next().map_or(0, i64::from_le_bytes))
+    }
+
+    /// An integer in groups of seven bits, the lowest first; all bytes but the last have the high
+    /// bit.
+    pub(super) fn varint(&mut self) -> Result<u64> {
+        let mut value = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = u64::from(self.take(1)?[0]);
+            let group = byte & 0x7f;
+            if group << shift >> shift != group {
+                break;
+            }
+            value |= group << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Error::corrupt("online rows: an integer beyond 64 bits"))
+    }
+
     fn number(&mut self) -> Result<u32> {
         let (bytes, _) = self.take(4)?.as_chunks::<4>();
         Ok(bytes.first().copied().map_or(0, u32::from_le_bytes))
     }
 
     fn words(&mut self, count: usize) -> Result<impl Iterator<Item = [u8; 8]> + use<'a>> {
-        Ok(self.take(count * 8)?.as_chunks::<8>().0.iter().copied())
+        Ok(self.take(count.saturating_mul(8))?.as_chunks::<8>().0.iter().copied())
     }
 
     fn bits(&mut self, count: usize) -> Result<BooleanBuffer> {
@@ -191,7 +242,7 @@ impl Column {
             Values::Int64(values) => values.extend(reader.words(count)?.map(i64::from_le_bytes)),
             Values::Float64(values) => values.extend(reader.words(count)?.map(f64::from_le_bytes)),
             Values::Utf8 { ends, bytes } => {
-                let (found, _) = reader.take(count * 4)?.as_chunks::<4>();
+                let (found, _) = reader.take(count.saturating_mul(4))?.as_chunks::<4>();
                 let mut length = 0;
                 for end in found.iter().map(|end| u32::from_le_bytes(*end)) {
                     let end_here = bytes.len() + end as usize;
@@ -239,6 +290,10 @@ mod tests {
         Layout::of(&view.build().unwrap())
     }
 
+    fn none() -> Tiles {
+        Tiles::none(&layout())
+    }
+
     fn rows() -> Rows {
         Rows {
             entity: vec![0, 0, 0],
@@ -256,9 +311,9 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_anything_else_is_corrupt() {
         let rows = rows();
-        let bytes = rows.encode(&[0, 1, 2]).unwrap();
-        let tails = [None, Some(bytes.clone()), Some(rows.encode(&[1]).unwrap())];
-        let found = Rows::decode(&layout(), &tails).unwrap();
+        let bytes = rows.encode(&[0, 1, 2], &none()).unwrap();
+        let tails = [None, Some(bytes.clone()), Some(rows.encode(&[1], &none()).unwrap())];
+        let found = Stored::decode(&layout(), &tails).unwrap().rows;
         assert_eq!(found.entity, [1, 1, 1, 2]);
         assert_eq!(found.event, [i64::MIN, 0, i64::MAX, 0]);
         assert_eq!(found.known, [None, Some(-1), Some(i64::MIN), Some(-1)]);
@@ -268,22 +323,24 @@ mod tests {
         }
         for length in 0..bytes.len() {
             let cut = [Some(bytes.slice(..length))];
-            let error = Rows::decode(&layout(), &cut).unwrap_err();
+            let error = Stored::decode(&layout(), &cut).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}");
         }
         let longer = [Some(Bytes::from([&bytes[..], &[0]].concat()))];
-        assert_eq!(Rows::decode(&layout(), &longer).unwrap_err().kind(), ErrorKind::Corrupt);
-        let newer = [Some(Bytes::from([&[2], &bytes[1..]].concat()))];
-        assert!(Rows::decode(&layout(), &newer).unwrap_err().to_string().contains("version 2"));
+        assert_eq!(Stored::decode(&layout(), &longer).unwrap_err().kind(), ErrorKind::Corrupt);
+        let newer = [Some(Bytes::from([&[3], &bytes[1..]].concat()))];
+        assert!(Stored::decode(&layout(), &newer).unwrap_err().to_string().contains("version 3"));
     }
 
-    /// Online stores outlive releases: rows of version 1 are read for ever.
+    /// Online stores outlive releases: rows of version 2 are read for ever.
     #[test]
     fn the_bytes_of_rows_are_as_they_were() {
-        let bytes = rows().encode(&[1]).unwrap();
+        let bytes = rows().encode(&[1], &none()).unwrap();
         let minus_one = [255; 8];
         let expected = [
-            &[1, 1, 0, 0, 0][..],
+            &[2][..],
+            &[0, 0, 0, 0, 0, 0, 0, 128],
+            &[1, 0, 0, 0],
             &[0; 8],
             &[1],
             &minus_one,

@@ -74,7 +74,7 @@ pub(super) fn group(
     let by_position = rows.par_iter().with_min_len(PARALLEL_FROM).map(|row| event[*row as usize]);
     let event: Vec<i64> = by_position.collect();
     let latest = running_latest(&starts, &many, &rows, &event, &known);
-    let by_event = by_event(&starts, &many, &event);
+    let by_event = latest.as_ref().map(|_| by_event(&starts, &many, &rows, &event, &known));
     let known_at = Some(sorted).filter(|known_at| *known_at != event);
     Grouped { starts, rows, event, known_at, latest, by_event }
 }
@@ -233,15 +233,14 @@ fn running_latest(
     plain.contains(&false).then_some(latest)
 }
 
-/// The positions of each entity ascending by event time; `None` if they already are.
-fn by_event(starts: &[u32], ranges: &[Range<usize>], event: &[i64]) -> Option<Vec<u32>> {
-    let ascending = |range: &Range<usize>| {
-        let own = |pair: &[u32]| event[pair[0] as usize..pair[1] as usize].is_sorted();
-        starts[range.start..=range.end].windows(2).all(own)
-    };
-    if ranges.par_iter().all(ascending) {
-        return None;
-    }
+/// The positions of each entity ascending by event time, then by what decides which is the latest.
+fn by_event(
+    starts: &[u32],
+    ranges: &[Range<usize>],
+    rows: &[u32],
+    event: &[i64],
+    known: &(impl Fn(u32) -> Option<i64> + Sync),
+) -> Vec<u32> {
     let mut order: Vec<u32> = (0..event.len() as u32).collect();
     let arrange = |(order, range): (&mut [u32], &Range<usize>)| {
         let base = starts[range.start] as usize;
@@ -249,12 +248,20 @@ fn by_event(starts: &[u32], ranges: &[Range<usize>], event: &[i64]) -> Option<Ve
         each(starts, range, |own| {
             instants.clear();
             instants.extend_from_slice(&event[base + own.start..base + own.end]);
-            sort(&mut order[own], &mut instants, &mut scratch);
+            let own = &mut order[own];
+            sort(own, &mut instants, &mut scratch);
+            let same = |a: &u32, b: &u32| event[*a as usize] == event[*b as usize];
+            for tied in own.chunk_by_mut(same).filter(|tied| tied.len() > 1) {
+                tied.sort_unstable_by_key(|position| {
+                    let row = rows[*position as usize];
+                    (known(row), row)
+                });
+            }
         });
     };
     let pieces: Vec<_> = pieces(&mut order, starts, ranges).into_iter().zip(ranges).collect();
     pieces.into_par_iter().for_each(arrange);
-    Some(order)
+    order
 }
 
 #[cfg(test)]

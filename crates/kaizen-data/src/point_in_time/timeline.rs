@@ -135,7 +135,8 @@ pub(crate) struct Timelines {
     /// The position of the latest row among the entity's rows up to each position; `None` if that
     /// is each position itself.
     pub(super) latest: Option<ScalarBuffer<u32>>,
-    /// The positions of each entity ascending by event time; `None` if they already are.
+    /// The positions of each entity ascending by event time, then by what decides which is the
+    /// latest; `None` if they already are.
     pub(super) by_event: Option<ScalarBuffer<u32>>,
 }
 
@@ -333,8 +334,20 @@ impl Timelines {
         self.event[position]
     }
 
-    /// The position that has this place when an entity's rows are ordered by event time. `place`
-    /// counts over all entities, like a position.
+    /// Whether the rows of every entity became known in the order in which they happened.
+    pub(crate) fn is_by_event(&self) -> bool {
+        self.by_event.is_none()
+    }
+
+    /// Of an entity's positions, which ascend by event time, the first that happened after an
+    /// instant.
+    pub(crate) fn first_after(&self, range: Range<usize>, instant: i64) -> usize {
+        let start = range.start;
+        start + self.event[range].partition_point(|event| *event <= instant)
+    }
+
+    /// The position that has this place when an entity's rows are ordered by event time, then by
+    /// what decides which is the latest. `place` counts over all entities, like a position.
     pub(crate) fn by_event(&self, place: usize) -> usize {
         self.by_event.as_ref().map_or(place, |order| order[place] as usize)
     }
