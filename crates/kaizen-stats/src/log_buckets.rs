@@ -107,9 +107,9 @@ impl LogBuckets {
     /// `None` if there are no values.
     pub fn quantile(&self, per_mille: u16) -> Option<f64> {
         let rank = rank_of(self.total, per_mille)?;
-        let mut below = 0;
+        let mut below = 0_u64;
         let holds = |(_, count): &(&i32, &u64)| {
-            below += **count;
+            below = below.saturating_add(**count);
             below > rank
         };
         self.counts.iter().find(holds).map(|(bucket, _)| Self::middle(*bucket))

@@ -142,7 +142,7 @@ mod tests {
         let mut integers = Vec::new();
         assert!(Scaled::of(&[1.5, -0.25, 19.99], &mut integers).is_some());
         assert!(Scaled::of(&[3.0; 1_000], &mut integers).unwrap().has_squares());
-        assert!(!Scaled::of(&[0.1, 0.7, 19.99], &mut integers).unwrap().has_squares());
+        assert!(!Scaled::of(&[0.1, 0.7, 1999.9], &mut integers).unwrap().has_squares());
         assert!(Scaled::of(&[0.0, f64::NAN], &mut integers).is_some());
         for values in [[1.0, f64::INFINITY], [1e-20, 1e20], [1e300, 1e300], [1e-300, 0.0]] {
             assert_eq!(Scaled::of(&values, &mut integers), None, "{values:?}");

@@ -13,17 +13,15 @@
 //! cells of three bytes each, or `0xffff` and 4,096 bytes, one for each register.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use kaizen_core::{Context, DataType, Error, ErrorKind, Result};
 use kaizen_stats::{ExactMoments, ExactSum, HyperLogLog, LogBuckets};
-use kaizen_table::{Aggregate, FeatureView, Value, Window};
+use kaizen_table::Aggregate;
 
-use super::tail::{Reader, Stored};
-use crate::point_in_time::{Layout, Moment, Needs, Probe, Tiling, as_declared, nanos};
-use crate::within::Within;
+use super::tail::Reader;
+use crate::point_in_time::{Layout, Needs, Tiling, nanos};
 
 /// From so many cells on, a sketch is written as its registers.
 const DENSE_FROM: usize = 1_365;
@@ -63,7 +61,7 @@ pub(super) fn item(values: &ArrayRef, row: usize) -> Option<Item> {
 
 impl Item {
     /// The number, of a float.
-    fn number(&self) -> Option<f64> {
+    pub(super) fn number(&self) -> Option<f64> {
         if let Self::Float64(bits) = self { Some(f64::from_bits(*bits)) } else { None }
     }
 
@@ -113,14 +111,14 @@ impl Item {
 
 /// What is needed of the rows of a hop, or of several hops.
 #[derive(Clone, Debug, Default)]
-struct Tile {
+pub(super) struct Tile {
     count: u64,
     sum: ExactSum,
     moments: Option<Box<ExactMoments>>,
     least: Option<f64>,
     greatest: Option<f64>,
-    first: Option<(Rank, Item)>,
-    last: Option<(Rank, Item)>,
+    pub(super) first: Option<(Rank, Item)>,
+    pub(super) last: Option<(Rank, Item)>,
     distinct: BTreeSet<Item>,
     sketch: Option<HyperLogLog>,
     buckets: LogBuckets,
@@ -136,7 +134,7 @@ fn greatest(a: Option<f64>, b: f64) -> Option<f64> {
 
 impl Tile {
     /// Adds a row's value. Of rows of one rank the later in the source comes later.
-    fn add(&mut self, needs: Needs, rank: Rank, item: &Item) {
+    pub(super) fn add(&mut self, needs: Needs, rank: Rank, item: &Item) {
         self.count += 1;
         if let Some(number) = item.number() {
             if needs.sum {
@@ -170,7 +168,7 @@ impl Tile {
     }
 
     /// Adds the rows of another tile, of which none has the rank of one here.
-    fn merge(&mut self, needs: Needs, other: &Self) {
+    pub(super) fn merge(&mut self, needs: Needs, other: &Self) {
         self.count += other.count;
         if needs.sum {
             self.sum.merge(&other.sum);
@@ -201,7 +199,7 @@ impl Tile {
         self.buckets.merge(&other.buckets);
     }
 
-    fn integer(&self, aggregate: Aggregate) -> i64 {
+    pub(super) fn integer(&self, aggregate: Aggregate) -> i64 {
         match aggregate {
             Aggregate::Distinct => self.distinct.len() as i64,
             Aggregate::ApproximateDistinct => {
@@ -211,7 +209,7 @@ impl Tile {
         }
     }
 
-    fn number(&self, aggregate: Aggregate) -> Option<f64> {
+    pub(super) fn number(&self, aggregate: Aggregate) -> Option<f64> {
         let any = self.count > 0;
         match aggregate {
             Aggregate::Sum => any.then(|| self.sum.value()),
@@ -438,3 +436,212 @@ impl Tiles {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, StringArray};
+    use kaizen_core::Bytes;
+    use kaizen_table::{FeatureView, Window};
+    use proptest::prelude::*;
+
+    use super::super::tail::{Rows, Stored};
+    use super::super::tiled::columns;
+    use super::*;
+    use crate::point_in_time::Probe;
+
+    fn all() -> FeatureView {
+        let aggregates = [
+            Aggregate::Count,
+            Aggregate::Sum,
+            Aggregate::StandardDeviation,
+            Aggregate::Min,
+            Aggregate::Max,
+            Aggregate::First,
+            Aggregate::Last,
+            Aggregate::Distinct,
+            Aggregate::ApproximateDistinct,
+            Aggregate::Quantile { per_mille: 500 },
+        ];
+        let mut view = FeatureView::builder("v").source("s").key("k");
+        for (place, aggregate) in aggregates.into_iter().enumerate() {
+            let window = Window::new(aggregate, "x", 60).hop_seconds(30);
+            view = view.window_as(&format!("x{place}"), window.clone());
+            if aggregate.takes_any_type() {
+                let text = Window { column: "t".to_owned(), ..window }.holds(DataType::Utf8);
+                view = view.window_as(&format!("t{place}"), text);
+            }
+        }
+        view.build().unwrap()
+    }
+
+    /// A tail without rows whose tiles hold these.
+    fn tail(rows: &[(Rank, f64, &str)]) -> Bytes {
+        let layout = Layout::of(&all());
+        let mut tiles = Tiles::none(&layout);
+        tiles.until = 7;
+        for (rank, number, text) in rows {
+            tiles.add(0, &layout.tilings()[0], *rank, &Item::Float64(number.to_bits()));
+            tiles.add(1, &layout.tilings()[1], *rank, &Item::Utf8((*text).into()));
+        }
+        none().encode(&[], &tiles).unwrap()
+    }
+
+    fn none() -> Rows {
+        let (x, t): (ArrayRef, ArrayRef) = (
+            Arc::new(Float64Array::from(Vec::<f64>::new())),
+            Arc::new(StringArray::from(Vec::<&str>::new())),
+        );
+        Rows { entity: Vec::new(), event: Vec::new(), known: Vec::new(), values: vec![x, t] }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Stored> {
+        Stored::decode(&Layout::of(&all()), &[Some(Bytes::copy_from_slice(bytes))])
+    }
+
+    fn write(stored: &Stored) -> Bytes {
+        none().encode(&[], &stored.tiles[0]).unwrap()
+    }
+
+    /// Online stores outlive releases: tiles of version 2 are read for ever.
+    #[test]
+    fn the_bytes_of_tiles_are_as_they_were() {
+        let bytes = tail(&[((30_000_000_000, None), 1.0, "a"), ((1, Some(-1)), 3.0, "b")]);
+        let (one, three) = (1.0_f64.to_le_bytes(), 3.0_f64.to_le_bytes());
+        let last = 30_000_000_000_i64.to_le_bytes();
+        let (zero, none) = ([0; 8], [255; 8]);
+        let first = [1, 0, 0, 0, 0, 0, 0, 0];
+        let sum = [0, 0, 33, 1, 0, 0, 16, 0];
+        let moments_sum = [0, 33, 1, 0, 0, 16, 0];
+        let squares = [0, 67, 1, 160, 0, 0, 0];
+        let count = [2, 0, 0, 0, 0, 0, 0, 0];
+        let cell = |item: &Item| item.canonical().cell().to_le_bytes();
+        let number = |number: f64| cell(&Item::Float64(number.to_bits()));
+        let mut cells = [number(1.0), number(3.0)];
+        cells.sort_by_key(|cell| u32::from_le_bytes(*cell));
+        let text = |text: &str| cell(&Item::Utf8(text.into()));
+        let mut texts = [text("a"), text("b")];
+        texts.sort_by_key(|cell| u32::from_le_bytes(*cell));
+        let expected = [
+            &[2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &[1, 0, 2],
+            &sum,
+            &count,
+            &zero,
+            &moments_sum,
+            &squares,
+            &one,
+            &three,
+            &first,
+            &[1],
+            &none,
+            &three,
+            &last,
+            &[0],
+            &zero,
+            &one,
+            &[2],
+            &one,
+            &three,
+            &[2, 0],
+            &cells[0][..3],
+            &cells[1][..3],
+            &[2, 128, 179, 8, 1, 192, 1, 1],
+            &[1, 0, 2],
+            &first,
+            &[1],
+            &none,
+            &[1, b'b'],
+            &last,
+            &[0],
+            &zero,
+            &[1, b'a'],
+            &[2, 1, b'a', 1, b'b'],
+            &[2, 0],
+            &texts[0][..3],
+            &texts[1][..3],
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+
+    #[test]
+    fn a_sketch_of_many_values_is_written_as_its_registers() {
+        let mut sketch = HyperLogLog::default();
+        (0..20_000).for_each(|value| sketch.add(HyperLogLog::cell_of_word(value)));
+        let mut bytes = Vec::new();
+        write_sketch(Some(&sketch), &mut bytes);
+        assert_eq!(bytes.len(), 4_098);
+        let mut reader = Reader(&bytes);
+        assert_eq!(read_sketch(&mut reader).unwrap(), sketch);
+        assert!(reader.0.is_empty());
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<(Rank, f64, &'static str)>> {
+        let number = prop_oneof![
+            (-9_i32..9).prop_map(f64::from),
+            any::<u64>().prop_map(f64::from_bits).prop_filter("a number", |x| !x.is_nan()),
+        ];
+        let event = prop_oneof![
+            (-5_i64..5).prop_map(|hops| hops * 30_000_000_000),
+            any::<i64>(),
+            Just(i64::MIN),
+        ];
+        let text = prop_oneof![Just("a"), Just(""), Just("äöü€")];
+        prop::collection::vec(((event, any::<Option<i64>>()), number, text), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_and_anything_shorter_is_corrupt(rows in rows()) {
+            let bytes = tail(&rows);
+            prop_assert_eq!(&write(&read(&bytes).unwrap()), &bytes);
+            for length in 0..bytes.len() {
+                let error = read(&bytes[..length]).unwrap_err();
+                prop_assert_eq!(error.kind(), ErrorKind::Corrupt);
+            }
+        }
+
+        #[test]
+        fn the_order_of_rows_does_not_matter(
+            (mut rows, seed) in (rows(), any::<prop::sample::Index>()),
+        ) {
+            // Of rows of one rank the source's order decides, which is kept here.
+            rows.sort_by_key(|(rank, ..)| *rank);
+            rows.dedup_by_key(|(rank, ..)| *rank);
+            let straight = tail(&rows);
+            if !rows.is_empty() {
+                let cut = seed.index(rows.len());
+                rows.rotate_left(cut);
+                rows[..].reverse();
+            }
+            prop_assert_eq!(straight, tail(&rows));
+        }
+
+        #[test]
+        fn changed_bytes_are_corrupt_or_tiles(
+            rows in rows(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            noise in prop::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let mut bytes = tail(&rows).to_vec();
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let probes: Vec<Probe> = [i64::MIN, 0, 40_000_000_000, i64::MAX]
+                .into_iter()
+                .map(|at| Probe { entity: Some(0), at })
+                .collect();
+            let headed = [&[2; 1][..], &[0; 12], &noise].concat();
+            for bytes in [bytes, noise, headed] {
+                match read(&bytes) {
+                    Ok(stored) => {
+                        let view = all();
+                        columns(&view, &Layout::of(&view), &stored, &probes).unwrap();
+                    }
+                    Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Corrupt),
+                }
+            }
+        }
+    }
+}

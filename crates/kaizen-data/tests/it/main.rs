@@ -31,3 +31,4 @@ mod skew;
 mod sources;
 mod training;
 mod walk;
+mod windows;
