@@ -222,8 +222,9 @@ fn a_sketch_of_different_values_is_within_its_bound() {
 fn a_quantile_is_within_one_percent_of_the_value_of_its_rank() {
     let rows: Vec<Row> = (1..=100).map(|n| plain(n, f64::from((n * 37 % 101) as i32))).collect();
     let of = |per_mille| {
-        one(view(), Window::new(Aggregate::Quantile { per_mille }, "x", 60), &source(&rows), &[S])[0]
-            .unwrap()
+        one(view(), Window::new(Aggregate::Quantile { per_mille }, "x", 60), &source(&rows), &[S])
+            [0]
+        .unwrap()
     };
     // The values are 1 to 100; the rank, from 0, is q × 99 rounded down.
     for (per_mille, exact) in [(0, 1.0), (500, 50.0), (950, 95.0), (990, 99.0), (1_000, 100.0)] {
