@@ -84,8 +84,7 @@ async fn a_late_label_joins_the_features_of_its_own_instant() {
     let view = FeatureView::builder("driver_stats").source("stats").key("driver");
     let view = view.event_time("event").column("trips", DataType::Int64).build().unwrap();
     let service = FeatureService::new("drivers", 1, vec![], vec![view]).unwrap();
-    let tipped =
-        LabelView::new("t", "tips", vec!["driver".into()], "tipped", "told").unwrap();
+    let tipped = LabelView::new("t", "tips", vec!["driver".into()], "tipped", "told").unwrap();
     let store = FeatureStore::new(vec![Arc::new(features), Arc::new(labels)]);
     let spine = asked(&[(1, 2)]);
     let at = |hour: i64| Timestamp::from_nanos(hour * HOUR * 1_000_000_000);
