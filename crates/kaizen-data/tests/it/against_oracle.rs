@@ -51,7 +51,7 @@ struct Values {
 }
 
 fn values() -> impl Strategy<Value = Values> {
-    let numbers = select(vec![0.0, 1.0, 2.0, -3.0, 100.0, f64::NAN]);
+    let numbers = select(vec![0.0, -0.0, 1.0, 2.0, -3.0, 100.0, f64::NAN]);
     let words = select(vec!["", "a", "b", "é"]);
     (
         option::weighted(0.8, -5_i32..100),
@@ -76,8 +76,14 @@ fn known() -> impl Strategy<Value = Known> {
 
 /// A window with what it aggregates, and how long its hops are, if it has any.
 fn window(hops: bool) -> impl Strategy<Value = Window> {
-    let any_type = vec![("whole", DataType::Float64), ("flag", DataType::Float64)];
-    let numbers = vec!["whole", "flag"];
+    let any_type = vec![
+        ("whole", DataType::Float64),
+        ("whole", DataType::Int64),
+        ("number", DataType::Float64),
+        ("word", DataType::Utf8),
+        ("flag", DataType::Bool),
+    ];
+    let numbers = vec!["whole", "number", "flag"];
     let lengths = (1_u32..6, 1_u32..4, any::<bool>());
     (select(aggregates()), select(any_type), select(numbers), lengths).prop_map(
         move |(aggregate, (column, holds), number, (hop, hops_in_it, in_hops))| {
@@ -95,7 +101,22 @@ fn window(hops: bool) -> impl Strategy<Value = Window> {
 }
 
 fn aggregates() -> Vec<Aggregate> {
-    vec![Aggregate::Count, Aggregate::Sum, Aggregate::Mean]
+    vec![
+        Aggregate::Count,
+        Aggregate::Sum,
+        Aggregate::Mean,
+        Aggregate::Min,
+        Aggregate::Max,
+        Aggregate::StandardDeviation,
+        Aggregate::First,
+        Aggregate::Last,
+        Aggregate::Distinct,
+        Aggregate::ApproximateDistinct,
+        Aggregate::Quantile { per_mille: 0 },
+        Aggregate::Quantile { per_mille: 333 },
+        Aggregate::Quantile { per_mille: 500 },
+        Aggregate::Quantile { per_mille: 1_000 },
+    ]
 }
 
 fn with_windows(mut view: FeatureViewBuilder, windows: Vec<Window>) -> FeatureViewBuilder {
@@ -230,6 +251,11 @@ proptest! {
     ) {
         equal(case);
     }
+
+    #[test]
+    fn windows_with_hops(case in case(Kind { windows: 4, hops: true, ..PLAIN })) {
+        equal(case);
+    }
 }
 
 proptest! {
@@ -237,7 +263,7 @@ proptest! {
 
     #[test]
     fn one_entity_with_most_of_the_rows(
-        case in case(Kind { rows: 60, dominated: true, windows: 3, ..PLAIN }),
+        case in case(Kind { rows: 60, dominated: true, windows: 3, hops: true, ..PLAIN }),
     ) {
         equal(case);
     }
@@ -248,14 +274,14 @@ proptest! {
 
     #[test]
     fn rows_around_the_last_instant_there_is(
-        case in case(Kind { around: LAST, windows: 2, ..PLAIN }),
+        case in case(Kind { around: LAST, windows: 2, hops: true, ..PLAIN }),
     ) {
         equal(case);
     }
 
     #[test]
     fn rows_around_the_first_instant_there_is(
-        case in case(Kind { around: FIRST, windows: 2, ..PLAIN }),
+        case in case(Kind { around: FIRST, windows: 2, hops: true, ..PLAIN }),
     ) {
         equal(case);
     }
