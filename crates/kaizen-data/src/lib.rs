@@ -99,7 +99,12 @@ mod within;
 
 pub use erase::Erase;
 pub use feature_store::FeatureStore;
-pub use online::{Answer, MemoryOnlineStore, Online, RedbOnlineStore, Status, ViewAnswer};
+#[cfg(feature = "redis")]
+pub use online::RedisOnlineStore;
+pub use online::{
+    Answer, MemoryOnlineStore, Online, RedbOnlineStore, RowLog, SnapshotOnlineStore, Status,
+    ViewAnswer, open_online,
+};
 pub use prediction_log::PredictionLog;
 pub use predictions::save_predictions;
 pub use served::{ServedLog, ServedSink};

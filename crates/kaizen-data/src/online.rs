@@ -3,11 +3,17 @@
 mod answer;
 mod definitions;
 mod erasure;
+mod export;
+mod follow;
 mod materialize;
 mod memory;
 mod merge;
+mod open;
 mod prepared;
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
+mod snapshot;
 mod space;
 mod tail;
 mod tile;
@@ -16,9 +22,9 @@ mod tiled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kaizen_core::{Error, Progress, Result, Timestamp, compute};
-use kaizen_table::{FeatureService, FeatureView, Functions, OnlineStore, Source};
-use tokio::sync::Mutex;
+use kaizen_core::{Context, Error, ErrorKind, Progress, Result, Timestamp, compute};
+use kaizen_table::{FeatureService, FeatureView, Functions, OnlineEntry, OnlineStore, Source};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::feature_store::whole;
 use crate::served::ServedLog;
@@ -28,8 +34,16 @@ use prepared::PreparedViews;
 use space::Space;
 
 pub use answer::{Answer, Status, ViewAnswer};
+pub use follow::RowLog;
 pub use memory::MemoryOnlineStore;
+pub use open::open_online;
 pub use redb::RedbOnlineStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisOnlineStore;
+pub use snapshot::SnapshotOnlineStore;
+
+/// Who holds it writes.
+type Writer = Arc<OwnedMutexGuard<()>>;
 
 /// Feature views kept in an [`OnlineStore`], answered by the same rule as offline and with the same
 /// bits.
@@ -44,7 +58,7 @@ pub struct Online {
     store: Arc<dyn OnlineStore>,
     rows_per_write: usize,
     keep_seconds: u32,
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
     functions: Functions,
     prepared: PreparedViews,
     /// By the name and version of a service.
@@ -58,7 +72,7 @@ impl Online {
             store,
             rows_per_write: 100_000,
             keep_seconds: 0,
-            writing: Mutex::default(),
+            writing: Arc::default(),
             functions: Functions::default(),
             prepared: PreparedViews::default(),
             served: BTreeMap::new(),
@@ -115,9 +129,9 @@ impl Online {
             let wanted = view.source();
             return Err(Error::invalid(format!("{}: it reads `{wanted}`", place())));
         }
-        let _one_writer = self.writing.lock().await;
+        let writer = self.writer().await;
         let space = Space::of(view)?;
-        let done = self.progress(&space).await.within(place())?;
+        let mut done = self.progress(&space).await.within(place())?;
         if done.as_ref().is_some_and(|done| done.offset.is_some()) {
             return Err(Error::conflict(format!("{}: it is followed, not materialised", place())));
         }
@@ -130,10 +144,11 @@ impl Online {
         let keep = i64::from(self.keep_seconds) * 1_000_000_000;
         if done.is_none() {
             // What was left of a definition that was dropped.
-            self.drop_space(space.name()).await?;
+            self.drop_space(&writer, space.name()).await?;
         }
+        let from = done.clone();
         let plan = compute(move || {
-            let plan = Plan::new(&definition, rows, done.as_ref(), until, keep)?;
+            let plan = Plan::new(&definition, rows, from.as_ref(), until, keep)?;
             let chunks = plan.chunks(size)?;
             Ok((Arc::new(plan), chunks))
         });
@@ -142,16 +157,33 @@ impl Online {
         let (mut written, total) = (0, plan.pending() as u64);
         for chunk in chunks {
             let rows = chunk.rows() as u64;
-            self.write(&plan, &space, chunk).await.within(place())?;
+            let after = chunk.after.clone();
+            self.write(&writer, &plan, &space, done.as_ref(), chunk).await.within(place())?;
+            done = Some(after);
             written += rows;
             progress.report(&task, written, Some(total));
         }
         Ok(written)
     }
 
-    /// Merges a chunk into what is kept of its entities, in one write.
-    async fn write(&self, plan: &Arc<Plan>, space: &Space, chunk: Chunk) -> Result<()> {
-        let tails = self.store.get(space.name(), &chunk.keys).await?;
+    /// Merges a chunk into what is kept of its entities, in one write, if the view goes as far as
+    /// `before` says.
+    async fn write(
+        &self,
+        writer: &Writer,
+        plan: &Arc<Plan>,
+        space: &Space,
+        before: Option<&space::Progress>,
+        chunk: Chunk,
+    ) -> Result<()> {
+        let mut keys = chunk.keys.clone();
+        keys.push(Space::progress_key());
+        let mut tails = self.store.get(space.name(), &keys).await?;
+        let found = tails.pop().flatten();
+        let found = found.map(|bytes| space::Progress::parse(&bytes)).transpose()?;
+        if found.as_ref() != before {
+            return Err(Error::conflict("another program writes the view at the same time"));
+        }
         let (plan, space) = (Arc::clone(plan), space.clone());
         let entries = compute(move || {
             let tails =
@@ -160,7 +192,24 @@ impl Online {
             entries.push(definitions::latest(plan.view())?);
             Ok(entries)
         });
-        self.store.put(entries.await?).await
+        self.put(writer, entries.await?).await
+    }
+
+    /// Waits until nobody else writes through this `Online`.
+    async fn writer(&self) -> Writer {
+        Arc::new(Arc::clone(&self.writing).lock_owned().await)
+    }
+
+    /// Writes. A write that was begun goes on when the caller goes away, and others wait for it:
+    /// it would else be there after theirs.
+    async fn put(&self, writer: &Writer, entries: Vec<OnlineEntry>) -> Result<()> {
+        let (store, writer) = (Arc::clone(&self.store), Arc::clone(writer));
+        let put = async move {
+            let written = store.put(entries).await;
+            drop(writer);
+            written
+        };
+        tokio::spawn(put).await.context(ErrorKind::Internal, "a write online")?
     }
 
     /// How far a view is materialised: every row that was known at this instant is in. `None` if it

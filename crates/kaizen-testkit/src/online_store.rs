@@ -18,6 +18,36 @@ pub async fn suite(store: &dyn OnlineStore) {
     pages(store).await;
 }
 
+/// Checks that two stores, one of which may only be read, hold the same in the spaces of the first.
+pub async fn same(store: &dyn OnlineStore, other: &dyn OnlineStore) {
+    for space in spaces(store).await {
+        let entries = whole(store, &space).await;
+        assert_eq!(whole(other, &space).await, entries, "space {space}");
+        let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| &key[..]).collect();
+        let values: Vec<Option<Bytes>> =
+            entries.iter().map(|(_, value)| Some(value.clone())).collect();
+        assert_eq!(get(other, &space, &keys).await, values, "space {space}");
+    }
+}
+
+/// All entries of a space in the order of their keys.
+async fn whole(store: &dyn OnlineStore, space: &str) -> Vec<(Bytes, Bytes)> {
+    let (mut found, mut after, mut calls) = (Vec::new(), None, 0);
+    loop {
+        let page = store.page(space, after.as_ref(), 100).await;
+        let page = page.unwrap_or_else(|error| panic!("page: {error:?}"));
+        found.extend(page.entries);
+        after = page.next;
+        calls += 1;
+        assert!(calls < 100_000, "pages end");
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    found
+}
+
 async fn keys_and_spaces(store: &dyn OnlineStore) {
     assert_eq!(get(store, "a", &[b"1"]).await, [None], "nothing is in an empty store");
     assert!(get(store, "a", &[]).await.is_empty(), "no keys, no values");
@@ -101,19 +131,7 @@ async fn pages(store: &dyn OnlineStore) {
     let entries = written.iter().map(|(key, value)| entry("pages", key, value)).collect();
     ok(store.put(entries).await);
     ok(store.put(vec![entry("page", b"k", b"before"), entry("pages2", b"k", b"after")]).await);
-    let (mut found, mut after, mut calls) = (Vec::new(), None, 0);
-    loop {
-        let page = store.page("pages", after.as_ref(), 100).await;
-        let page = page.unwrap_or_else(|error| panic!("page: {error:?}"));
-        found.extend(page.entries);
-        after = page.next;
-        calls += 1;
-        assert!(calls < 1_000, "pages end");
-        if after.is_none() {
-            break;
-        }
-    }
-    found.sort();
+    let found = whole(store, "pages").await;
     written.sort();
     assert_eq!(found, written, "the pages of a space hold each of its keys once");
     let empty = store.page("no such space", None, 100).await;

@@ -7,8 +7,8 @@ use kaizen_core::{Bytes, Error, Result, Timestamp, compute};
 use kaizen_table::{FeatureService, FeatureView, Value};
 
 use super::Online;
-use super::prepared::Prepared;
-use super::space::{Progress, Space};
+use super::prepared::{Prepared, Reach};
+use super::space::Space;
 use super::tail::Stored;
 use super::tiled;
 use crate::feature_store::{check_request, extended};
@@ -109,21 +109,28 @@ impl Online {
         time: &str,
     ) -> Result<Found> {
         let prepared = self.prepared.of(view)?;
-        let key_types = match prepared.key_types() {
-            Some(types) => types,
-            None => self.learn(&prepared).await?,
+        let mut reach = match prepared.reach() {
+            Some(reach) => reach,
+            None => self.reach(&prepared).await?,
         };
-        let asked = Asked::new(&key_types, request)?;
-        let read = self.read(&prepared, &asked).await?;
         // A view that was dropped and built anew may have keys of other types.
-        let (asked, (progress, tails)) = match read.0.key_types == key_types.names() {
-            true => (asked, read),
-            false => {
-                let asked = Asked::new(&*prepared.learn(&read.0)?, request)?;
-                let read = self.read(&prepared, &asked).await?;
-                (asked, read)
+        let mut asked = match Asked::new(&reach.key_types, request) {
+            Ok(asked) => asked,
+            Err(error) => {
+                let now = self.reach(&prepared).await?;
+                if now.key_types == reach.key_types {
+                    return Err(error);
+                }
+                reach = now;
+                Asked::new(&reach.key_types, request)?
             }
         };
+        let (mut now, mut tails) = self.read(&prepared, &asked).await?;
+        if now.key_types != reach.key_types {
+            asked = Asked::new(&now.key_types, request)?;
+            (now, tails) = self.read(&prepared, &asked).await?;
+        }
+        let progress = &now.progress;
         let probes = probes(asked.entity, request, time)?;
         if let Some(row) = probes.iter().position(|probe| probe.at < progress.from) {
             let at = Timestamp::from_nanos(probes[row].at);
@@ -138,36 +145,38 @@ impl Online {
         if bytes <= INLINE_BYTES { work() } else { compute(work).await }
     }
 
+    async fn reach(&self, prepared: &Prepared) -> Result<Arc<Reach>> {
+        let key = Space::progress_key();
+        match self.store.get(prepared.space.name(), &[key]).await?.pop().flatten() {
+            Some(found) => prepared.read(found),
+            None => Err(self.absent(&prepared.view).await),
+        }
+    }
+
     /// How far the view goes, and the rows of the entities, in one read.
     async fn read(
         &self,
         prepared: &Prepared,
         asked: &Asked,
-    ) -> Result<(Progress, Vec<Option<Bytes>>)> {
+    ) -> Result<(Arc<Reach>, Vec<Option<Bytes>>)> {
         let space = &prepared.space;
         let mut found = self.store.get(space.name(), &asked.keys).await?;
         let Some(progress) = found.pop().flatten() else {
             return Err(self.absent(&prepared.view).await);
         };
         let tails = found.into_iter().map(|value| space.rows(value)).collect::<Result<_>>()?;
-        Ok((Progress::parse(&progress)?, tails))
+        Ok((prepared.read(progress)?, tails))
     }
 
     /// The types in which a view's keys are compared.
     #[cfg(feature = "server")]
     pub(crate) async fn key_types(&self, view: &FeatureView) -> Result<Arc<KeyTypes>> {
         let prepared = self.prepared.of(view)?;
-        match prepared.key_types() {
-            Some(types) => Ok(types),
-            None => self.learn(&prepared).await.within(format!("view `{}`", view.name())),
-        }
-    }
-
-    async fn learn(&self, prepared: &Prepared) -> Result<Arc<KeyTypes>> {
-        match self.progress(&prepared.space).await? {
-            Some(progress) => prepared.learn(&progress),
-            None => Err(self.absent(&prepared.view).await),
-        }
+        let reach = match prepared.reach() {
+            Some(reach) => reach,
+            None => self.reach(&prepared).await.within(format!("view `{}`", view.name()))?,
+        };
+        Ok(Arc::clone(&reach.key_types))
     }
 }
 

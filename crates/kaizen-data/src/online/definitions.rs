@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
 use kaizen_table::{FeatureView, OnlineEntry};
 
-use super::Online;
 use super::space::{Progress, Space};
+use super::{Online, Writer};
 use crate::within::Within;
 
 /// The space that holds, by the name of a view, the digest of the definition that was written last.
@@ -58,7 +58,7 @@ impl Online {
     /// A view is migrated by materialising its new definition, which builds beside the old one;
     /// asking with the new; and then dropping the others.
     pub async fn drop_others(&self, view: &FeatureView) -> Result<u64> {
-        let _one_writer = self.writing.lock().await;
+        let writer = self.writer().await;
         let own = Space::of(view)?;
         if self.progress(&own).await?.is_none() {
             let error = self.absent(view).await;
@@ -69,18 +69,18 @@ impl Online {
             if Space::view_of(&space) != Some(view.name()) || space == own.name() {
                 continue;
             }
-            removed += self.drop_space(&space).await?;
+            removed += self.drop_space(&writer, &space).await?;
         }
-        self.store.put(vec![latest(view)?]).await?;
+        self.put(&writer, vec![latest(view)?]).await?;
         Ok(removed)
     }
 
-    pub(super) async fn drop_space(&self, space: &str) -> Result<u64> {
+    pub(super) async fn drop_space(&self, writer: &Writer, space: &str) -> Result<u64> {
         // How far it goes is removed first: half a space is none.
         let progress = Space::progress_key();
         let mut removed = 0;
         if self.store.get(space, std::slice::from_ref(&progress)).await?.pop().flatten().is_some() {
-            self.store.put(vec![removal(space, progress)]).await?;
+            self.put(writer, vec![removal(space, progress)]).await?;
             removed += 1;
         }
         let mut after = None;
@@ -90,7 +90,7 @@ impl Online {
                 page.entries.into_iter().map(|(key, _)| removal(space, key)).collect();
             if !entries.is_empty() {
                 removed += entries.len() as u64;
-                self.store.put(entries).await?;
+                self.put(writer, entries).await?;
             }
             after = page.next;
             if after.is_none() {
@@ -106,21 +106,26 @@ impl Online {
     /// Their rows must be gone from the source before, or the next materialisation may bring those
     /// back that it has not read yet.
     pub async fn forget(&self, view_name: &str, entities: &RecordBatch) -> Result<u64> {
-        let _one_writer = self.writing.lock().await;
+        let writer = self.writer().await;
         let mut removed = 0;
         for space in self.store.spaces().await? {
             if Space::view_of(&space) == Some(view_name) {
                 let place = format!("view `{view_name}`, space `{space}`");
-                removed += self.forget_in(&space, entities).await.within(place)?;
+                removed += self.forget_in(&writer, &space, entities).await.within(place)?;
             }
         }
         Ok(removed)
     }
 
-    pub(super) async fn forget_in(&self, space: &str, entities: &RecordBatch) -> Result<u64> {
+    pub(super) async fn forget_in(
+        &self,
+        writer: &Writer,
+        space: &str,
+        entities: &RecordBatch,
+    ) -> Result<u64> {
         let progress = self.store.get(space, &[Space::progress_key()]).await?.pop().flatten();
         // Without it nothing of the space is ever read: it is half dropped.
-        let Some(progress) = progress else { return self.drop_space(space).await };
+        let Some(progress) = progress else { return self.drop_space(writer, space).await };
         let mut progress = Progress::parse(&progress)?;
         let encoded = progress.key_types()?.encode(entities)?;
         let mut keys: Vec<Bytes> = (0..entities.num_rows())
@@ -138,7 +143,7 @@ impl Online {
             removed += entries.len() as u64;
             let (key, value) = (Space::progress_key(), Some(progress.to_bytes()?));
             entries.push(OnlineEntry { space: space.to_owned(), key, value });
-            self.store.put(entries).await?;
+            self.put(writer, entries).await?;
         }
         Ok(removed)
     }

@@ -6,9 +6,9 @@ use arrow::array::RecordBatch;
 use kaizen_core::{Bytes, Result, compute};
 use kaizen_table::OnlineEntry;
 
-use super::Online;
 use super::definitions::removal;
 use super::space::{Progress, Space};
+use super::{Online, Writer};
 use crate::keys::KeyTypes;
 use crate::removal::Removal;
 use crate::within::Within;
@@ -43,25 +43,25 @@ impl Online {
     /// Removes every entity that has these keys, also where they are only some of the columns that
     /// name it, from every definition of a view. Gives how many entries those were.
     pub(crate) async fn erase(&self, view: &str, entities: &RecordBatch) -> Result<u64> {
-        let _one_writer = self.writing.lock().await;
+        let writer = self.writer().await;
         let mut removed = 0;
         for space in self.store.spaces().await? {
             if Space::view_of(&space) == Some(view) {
                 let place = format!("view `{view}`, space `{space}`");
-                removed += self.erase_in(&space, entities).await.within(place)?;
+                removed += self.erase_in(&writer, &space, entities).await.within(place)?;
             }
         }
         Ok(removed)
     }
 
-    async fn erase_in(&self, space: &str, entities: &RecordBatch) -> Result<u64> {
+    async fn erase_in(&self, writer: &Writer, space: &str, entities: &RecordBatch) -> Result<u64> {
         let Some(mut progress) = self.progress_in(space).await? else {
-            return self.drop_space(space).await;
+            return self.drop_space(writer, space).await;
         };
         let Some(named) = named_by(&progress, entities)? else { return Ok(0) };
         let types = progress.key_types()?;
         if types.typed_columns().len() == named.typed_columns().len() {
-            return self.forget_in(space, entities).await;
+            return self.forget_in(writer, space, entities).await;
         }
         progress.forgotten = true;
         let progress = OnlineEntry {
@@ -78,7 +78,7 @@ impl Online {
             if !doomed.is_empty() {
                 removed += doomed.len() as u64;
                 let entries = doomed.into_iter().map(|key| removal(space, key));
-                self.store.put(entries.chain([progress.clone()]).collect()).await?;
+                self.put(writer, entries.chain([progress.clone()]).collect()).await?;
             }
             after = page.next;
             if after.is_none() {

@@ -39,7 +39,8 @@ pub(crate) struct Chunk {
     /// The keys of the entities that these rows belong to.
     pub(crate) keys: Vec<Bytes>,
     entity: Vec<u32>,
-    after: Progress,
+    /// How far the view goes then.
+    pub(crate) after: Progress,
 }
 
 impl Chunk {
@@ -86,6 +87,26 @@ impl Plan {
         let (view, layout) = (view.clone(), Layout::of(view));
         let floor = done.map_or(i64::MIN, |done| done.from);
         Ok(Self { view, layout, key_types, source, moments, pending, before, until, keep, floor })
+    }
+
+    /// The one write that merges all rows of a part of a log; afterwards the view goes as far as
+    /// `after` says.
+    pub(crate) fn of_log(
+        view: &FeatureView,
+        source: RecordBatch,
+        after: Progress,
+    ) -> Result<(Self, Chunk)> {
+        let key_types = KeyTypes::of(&source, view.keys())?;
+        let moments = moments(view, &source)?;
+        let pending: Vec<u32> =
+            (0_u32..).zip(&moments).filter_map(|(row, moment)| moment.map(|_| row)).collect();
+        let (view, layout) = (view.clone(), Layout::of(view));
+        let (until, floor, before, keep) = (after.until, after.from, 0, 0);
+        let plan =
+            Self { view, layout, key_types, source, moments, pending, before, until, keep, floor };
+        let mut chunk = plan.chunk(&plan.pending, until, after.rows)?;
+        chunk.after = after;
+        Ok((plan, chunk))
     }
 
     /// The view that it brings forward.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kaizen_core::Result;
+use kaizen_core::{Bytes, Result};
 use kaizen_table::FeatureView;
 
 use super::space::{Progress, Space};
@@ -20,27 +20,40 @@ pub(crate) struct Prepared {
     pub(crate) view: FeatureView,
     pub(crate) space: Space,
     pub(crate) layout: Layout,
-    /// The types of the keys, which are known once the space has been read.
-    key_types: RwLock<Option<Arc<KeyTypes>>>,
+    /// How far the view goes, as it was when it was last read.
+    reach: RwLock<Option<Arc<Reach>>>,
+}
+
+/// How far a view goes, with what is parsed of it.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    bytes: Bytes,
+    pub(crate) progress: Progress,
+    pub(crate) key_types: Arc<KeyTypes>,
 }
 
 impl Prepared {
     fn new(view: &FeatureView) -> Result<Self> {
         let (space, layout) = (Space::of(view)?, Layout::of(view));
-        Ok(Self { view: view.clone(), space, layout, key_types: RwLock::default() })
+        Ok(Self { view: view.clone(), space, layout, reach: RwLock::default() })
     }
 
-    /// The types of the keys, if they are known.
-    pub(crate) fn key_types(&self) -> Option<Arc<KeyTypes>> {
-        self.key_types.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How far the view went when it was last read.
+    pub(crate) fn reach(&self) -> Option<Arc<Reach>> {
+        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the types of the keys that this progress tells.
-    pub(crate) fn learn(&self, progress: &Progress) -> Result<Arc<KeyTypes>> {
-        let types = Arc::new(progress.key_types()?);
-        let mut kept = self.key_types.write().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(Arc::clone(&types));
-        Ok(types)
+    /// Reads how far the view goes, and keeps it: it changes with writes, not with reads.
+    pub(crate) fn read(&self, bytes: Bytes) -> Result<Arc<Reach>> {
+        if let Some(kept) = self.reach().filter(|kept| kept.bytes == bytes) {
+            return Ok(kept);
+        }
+        let progress = Progress::parse(&bytes)?;
+        let key_types = Arc::new(progress.key_types()?);
+        let reach = Arc::new(Reach { bytes, progress, key_types });
+        let mut kept = self.reach.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Arc::clone(&reach));
+        Ok(reach)
     }
 }
 

@@ -131,9 +131,19 @@ pub(crate) fn second(seconds: i64) -> Timestamp {
 
 /// Fails every write from some number on.
 #[derive(Debug)]
-struct Failing {
-    store: MemoryOnlineStore,
+pub(crate) struct Failing {
+    pub(crate) store: MemoryOnlineStore,
     left: AtomicUsize,
+}
+
+impl Failing {
+    pub(crate) fn after(writes: usize) -> Self {
+        Self { store: MemoryOnlineStore::default(), left: AtomicUsize::new(writes) }
+    }
+
+    pub(crate) fn repair(&self) {
+        self.left.store(usize::MAX, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -173,8 +183,7 @@ impl Progress for Counting {
 
 #[tokio::test]
 async fn a_materialisation_that_was_cut_off_goes_on_where_it_was() {
-    let store = Failing { store: MemoryOnlineStore::default(), left: AtomicUsize::new(3) };
-    let store = Arc::new(store);
+    let store = Arc::new(Failing::after(3));
     let online = Online::new(Arc::clone(&store) as Arc<dyn OnlineStore>).rows_per_write(10);
     let source = MemorySource::new("s", events(100));
     let progress = Counting::default();
@@ -188,7 +197,7 @@ async fn a_materialisation_that_was_cut_off_goes_on_where_it_was() {
     assert_eq!(numbers(&found, "x").unwrap().value(0), 2.9);
     assert_eq!(numbers(&found, "n").unwrap().value(0), 20.0);
 
-    store.left.store(usize::MAX, Ordering::SeqCst);
+    store.repair();
     let written = online.materialize(&view(), &source, second(99), &Silent).await.unwrap();
     assert_eq!(written, 70);
     let found = online.features(&service, &request(vec![7, 8], 99 * S), "at").await.unwrap();

@@ -1,0 +1,99 @@
+//! From an online store to a snapshot file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
+use kaizen_table::FeatureView;
+
+use super::space::Space;
+use super::{Online, definitions, snapshot};
+use crate::within::Within;
+
+/// So many entries are read at once.
+const PAGE: usize = 10_000;
+
+impl Online {
+    /// Writes these views, as far as they go, to a file that
+    /// [`SnapshotOnlineStore`](crate::SnapshotOnlineStore) opens, and gives the digest of its
+    /// content: the same content gives the same bytes.
+    ///
+    /// The file appears whole or not at all, in place of one of that name. A view that was never
+    /// materialised with this definition is [`ErrorKind::NotFound`]; if another program writes one
+    /// meanwhile that is [`ErrorKind::Conflict`].
+    pub async fn export(&self, views: &[FeatureView], path: impl AsRef<Path>) -> Result<Digest> {
+        let _writer = self.writer().await;
+        let mut spaces: BTreeMap<String, BTreeMap<Bytes, Bytes>> = BTreeMap::new();
+        for view in views {
+            let place = || format!("view `{}`", view.name());
+            let space = Space::of(view)?;
+            if !spaces.contains_key(space.name()) {
+                let entries = self.whole_space(view, &space).await.within(place())?;
+                spaces.insert(space.name().to_owned(), entries);
+            }
+            let latest = definitions::latest(view)?;
+            let named = spaces.entry(latest.space).or_default();
+            named.insert(latest.key, latest.value.unwrap_or_default());
+        }
+        let path = path.as_ref().to_owned();
+        let place = format!("snapshot `{}`", path.display());
+        let write = move || {
+            let (bytes, digest) = snapshot::write(&spaces)?;
+            replace(&path, &bytes)?;
+            Ok(digest)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written.context(ErrorKind::Internal, &place)?.within(&place)
+    }
+
+    async fn whole_space(
+        &self,
+        view: &FeatureView,
+        space: &Space,
+    ) -> Result<BTreeMap<Bytes, Bytes>> {
+        let Some(before) = self.progress(space).await? else { return Err(self.absent(view).await) };
+        let (mut entries, mut after) = (BTreeMap::new(), None);
+        loop {
+            let page = self.store.page(space.name(), after.as_ref(), PAGE).await?;
+            entries.extend(page.entries);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if self.progress(space).await?.as_ref() != Some(&before) {
+            return Err(Error::conflict("it was written while it was exported; export it again"));
+        }
+        Ok(entries)
+    }
+}
+
+/// Writes a file under another name, flushes it, and then gives it its own.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().context(ErrorKind::Invalid, "it names no file")?;
+    let mut unfinished = name.to_owned();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = path.with_file_name(unfinished);
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        // What is left of it is of no use; that it cannot be removed changes nothing.
+        let _ = fs::remove_file(&unfinished);
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, "it was not written").with_source(error)
+    })
+}

@@ -1,0 +1,106 @@
+//! Snapshots of online views, and stores that are opened by URL.
+
+use std::sync::Arc;
+
+use kaizen_core::{Bytes, ErrorKind, Silent};
+use kaizen_data::{
+    MemoryOnlineStore, MemorySource, Online, RedbOnlineStore, SnapshotOnlineStore, open_online,
+};
+use kaizen_table::{OnlineStore, numbers};
+use kaizen_testkit::online_store::same;
+
+use crate::online::{S, events, request, second, service, view};
+
+async fn filled(store: Arc<dyn OnlineStore>) -> Online {
+    let online = Online::new(store);
+    let source = MemorySource::new("s", events(50));
+    online.materialize(&view(), &source, second(40), &Silent).await.unwrap();
+    online
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_answers_like_the_store_and_only_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("features.kz");
+    let store = Arc::new(MemoryOnlineStore::default());
+    let online = filled(Arc::clone(&store) as Arc<dyn OnlineStore>).await;
+    let digest = online.export(&[view()], &path).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+
+    let snapshot = SnapshotOnlineStore::open(&path).await.unwrap();
+    same(store.as_ref(), &snapshot).await;
+    same(&snapshot, store.as_ref()).await;
+    let asked = request(vec![7, 8], 40 * S);
+    let expected = online.features(&service(view()), &asked, "at").await.unwrap();
+    let reader = Online::new(Arc::new(snapshot));
+    assert_eq!(reader.features(&service(view()), &asked, "at").await.unwrap(), expected);
+    let source = MemorySource::new("s", events(50));
+    let error = reader.materialize(&view(), &source, second(45), &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert!(error.to_string().contains("features.kz"), "{error}");
+
+    // The same content has the same bytes, whatever store it was in; a snapshot has it too.
+    let redb = Arc::new(RedbOnlineStore::open(folder.path().join("redb")).await.unwrap());
+    let (second_path, third_path) = (folder.path().join("2"), folder.path().join("3"));
+    assert_eq!(filled(redb).await.export(&[view()], &second_path).await.unwrap(), digest);
+    assert_eq!(std::fs::read(&second_path).unwrap(), bytes);
+    assert_eq!(reader.export(&[view(), view()], &third_path).await.unwrap(), digest);
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(names.len(), 4, "no unfinished file: {names:?}");
+
+    // A later one takes its place; readers keep what they have.
+    online.materialize(&view(), &source, second(45), &Silent).await.unwrap();
+    assert_ne!(online.export(&[view()], &path).await.unwrap(), digest);
+    assert_eq!(reader.features(&service(view()), &asked, "at").await.unwrap(), expected);
+    let later = Online::new(open_online(&format!("snapshot:{}", path.display())).await.unwrap());
+    let found = later.features(&service(view()), &request(vec![7], 45 * S), "at").await.unwrap();
+    assert_eq!(numbers(&found, "x").unwrap().value(0), 4.5);
+}
+
+#[tokio::test]
+async fn what_cannot_be_exported_is_named_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let online = Online::new(Arc::new(MemoryOnlineStore::default()));
+    let error = online.export(&[view()], folder.path().join("x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("view `v`: it was never materialised"), "{error}");
+    let online = filled(Arc::new(MemoryOnlineStore::default())).await;
+    let error = online.export(&[view()], folder.path().join("no/such")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert!(error.to_string().contains("no/such"), "{error}");
+    // A folder of that name: the file cannot take its place.
+    std::fs::create_dir(folder.path().join("taken")).unwrap();
+    online.export(&[view()], folder.path().join("taken")).await.unwrap_err();
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let error = SnapshotOnlineStore::open(folder.path().join("x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    std::fs::write(folder.path().join("x"), "something else").unwrap();
+    let error = SnapshotOnlineStore::open(folder.path().join("x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert!(error.to_string().contains("it is no snapshot"), "{error}");
+}
+
+#[tokio::test]
+async fn stores_are_opened_by_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("online.redb");
+    for url in ["memory:".to_owned(), format!("redb:{}", path.display())] {
+        let store = open_online(&url).await.unwrap();
+        assert_eq!(store.get("s", &[Bytes::new()]).await.unwrap(), [None]);
+    }
+    let cases = [
+        ("", ErrorKind::Invalid, "without a scheme"),
+        ("memory:x", ErrorKind::Invalid, "nothing follows"),
+        ("redb:", ErrorKind::Invalid, "a path follows"),
+        ("mongodb://me:secret@host", ErrorKind::Unsupported, "there are `memory:`"),
+        ("snapshot:/no/such/file", ErrorKind::NotFound, "/no/such/file"),
+        ("redis://me:secret@127.0.0.1:1/3", ErrorKind::Unavailable, "`redis://127.0.0.1:1/3`"),
+    ];
+    for (url, kind, part) in cases {
+        let error = open_online(url).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{url}: {error:?}");
+        assert!(error.to_string().contains(part), "{url}: {error}");
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+}
