@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::concat;
 use arrow::datatypes::{Float64Type, Int64Type};
 use kaizen_core::{Bytes, Context, DataType, Error, ErrorKind, Result};
@@ -49,7 +49,9 @@ impl Stored {
     pub(crate) fn decode(layout: &Layout, tails: &[Option<Bytes>]) -> Result<Self> {
         let mut rows =
             Rows { entity: Vec::new(), event: Vec::new(), known: Vec::new(), values: Vec::new() };
-        let mut columns: Vec<Column> = layout.types().map(Column::of).collect::<Result<_>>()?;
+        // Most entities have one row.
+        let column = |data_type| Column::of(data_type, tails.len());
+        let mut columns: Vec<Column> = layout.types().map(column).collect::<Result<_>>()?;
         let types: Vec<DataType> = layout.types().collect();
         let mut tiles = Vec::with_capacity(tails.len());
         for (entity, tail) in tails.iter().enumerate() {
@@ -69,7 +71,7 @@ impl Stored {
             rows.entity.resize(rows.event.len(), entity as u32);
             let valid = reader.bits(count)?;
             let known = reader.words(count)?.map(i64::from_le_bytes);
-            rows.known.extend(valid.iter().zip(known).map(|(valid, at)| valid.then_some(at)));
+            rows.known.extend(valid.zip(known).map(|(valid, at)| valid.then_some(at)));
             for column in &mut columns {
                 column.read(&mut reader, count)?;
             }
@@ -202,9 +204,9 @@ impl<'a> Reader<'a> {
         Ok(self.take(count.saturating_mul(8))?.as_chunks::<8>().0.iter().copied())
     }
 
-    fn bits(&mut self, count: usize) -> Result<BooleanBuffer> {
+    fn bits(&mut self, count: usize) -> Result<impl Iterator<Item = bool> + use<'a>> {
         let bytes = self.take(count.div_ceil(8))?;
-        Ok(BooleanBuffer::new(Buffer::from(bytes), 0, count))
+        Ok((0..count).map(move |index| bytes[index / 8] >> (index % 8) & 1 == 1))
     }
 }
 
@@ -222,23 +224,24 @@ enum Values {
 }
 
 impl Column {
-    fn of(data_type: DataType) -> Result<Self> {
+    /// A column with room for so many values.
+    fn of(data_type: DataType, rows: usize) -> Result<Self> {
         let values = match data_type {
-            DataType::Bool => Values::Bool(Vec::new()),
-            DataType::Int64 => Values::Int64(Vec::new()),
-            DataType::Float64 => Values::Float64(Vec::new()),
+            DataType::Bool => Values::Bool(Vec::with_capacity(rows)),
+            DataType::Int64 => Values::Int64(Vec::with_capacity(rows)),
+            DataType::Float64 => Values::Float64(Vec::with_capacity(rows)),
             DataType::Utf8 => Values::Utf8 { ends: vec![0], bytes: Vec::new() },
             other => {
                 return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} online")));
             }
         };
-        Ok(Self { valid: Vec::new(), values })
+        Ok(Self { valid: Vec::with_capacity(rows), values })
     }
 
     fn read(&mut self, reader: &mut Reader<'_>, count: usize) -> Result<()> {
-        self.valid.extend(&reader.bits(count)?);
+        self.valid.extend(reader.bits(count)?);
         match &mut self.values {
-            Values::Bool(values) => values.extend(&reader.bits(count)?),
+            Values::Bool(values) => values.extend(reader.bits(count)?),
             Values::Int64(values) => values.extend(reader.words(count)?.map(i64::from_le_bytes)),
             Values::Float64(values) => values.extend(reader.words(count)?.map(f64::from_le_bytes)),
             Values::Utf8 { ends, bytes } => {
