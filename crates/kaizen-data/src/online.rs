@@ -116,7 +116,7 @@ impl Online {
     /// which the view then goes: a call that was cut off is taken up where it was, and one that is
     /// made again writes nothing. The source may grow, but only by rows that become known later
     /// than `until`: if rows that were known before have come or gone, that is
-    /// [`ErrorKind::Conflict`] and nothing is written.
+    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind) and nothing is written.
     pub async fn materialize(
         &self,
         view: &FeatureView,
