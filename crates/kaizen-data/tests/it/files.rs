@@ -208,7 +208,7 @@ async fn spans_have_about_so_many_rows_and_every_row_is_in_one() {
         parquet(folder.path(), &format!("{n}.parquet"), &rows(n * 100, 100));
     }
     let source = FileSource::open("f", folder.path()).await.unwrap();
-    assert_eq!(source.spans("at", 300).await.unwrap(), [i64::MIN..i64::MAX]);
+    assert_eq!(source.spans("at", 300).await.unwrap().len(), 1);
     let spans = source.spans("at", 45).await.unwrap();
     assert!((7..10).contains(&spans.len()), "{spans:?}");
     let mut found = Vec::new();

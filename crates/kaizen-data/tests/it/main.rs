@@ -1,5 +1,5 @@
 //! Tests of the feature store against its rule, its oracle and its ports' suites.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod against_oracle;
 mod bad_input;
