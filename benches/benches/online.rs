@@ -75,8 +75,7 @@ fn bench(criterion: &mut Criterion) {
         let store = runtime.block_on(open_online(&url)).unwrap();
         let online = Online::new(Arc::clone(&store));
         if name != "snapshot" {
-            let done = online.materialize(&view(), &source, until, &Silent);
-            runtime.block_on(done).unwrap();
+            runtime.block_on(online.materialize(&view(), &source, until, &Silent)).unwrap();
         }
         if name == "memory" {
             runtime.block_on(online.export(&[view()], &snapshot)).unwrap();
