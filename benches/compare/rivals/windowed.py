@@ -8,10 +8,13 @@ NAMES = ["count", "sum", "mean", "min", "max"]
 
 
 def summary(table):
-    """The sum of every column of an Arrow table that is named `count_hour`, and so on."""
+    """The sum of every column of an Arrow table that is named `count_hour`, and so on, and of a product."""
     found = {"rows": table.num_rows}
     for window in LENGTHS:
         for name in NAMES:
             column = f"{name}_{window}"
             found[column] = float(compute.sum(table.column(column)).as_py())
+    # Whether columns belong to the same rows; still exact.
+    cross = compute.multiply(table.column("max_day"), table.column("count_week"))
+    found["cross"] = float(compute.sum(cross).as_py())
     return found

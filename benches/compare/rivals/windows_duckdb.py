@@ -5,11 +5,12 @@ import duckdb
 from contender import serve
 from windowed import LENGTHS, summary
 
-# A window here is open at its beginning, `(t - length, t]`, and RANGE is closed at both ends. Instants
-# are in microseconds, so a range that is one microsecond shorter is the same window.
+# Instants are whole microseconds: DuckDB takes half the time over integers that it takes over
+# timestamps. A window here is open at its beginning, `(t - length, t]`, and RANGE is closed at both
+# ends; a range that is one microsecond shorter is the same window.
 RANGES = ", ".join(
-    f"{name} AS (PARTITION BY entity ORDER BY e.at"
-    f" RANGE BETWEEN INTERVAL {seconds * 1_000_000 - 1} MICROSECONDS PRECEDING AND CURRENT ROW)"
+    f"{name} AS (PARTITION BY entity ORDER BY micros"
+    f" RANGE BETWEEN {seconds * 1_000_000 - 1} PRECEDING AND CURRENT ROW)"
     for name, seconds in LENGTHS.items()
 )
 
@@ -21,19 +22,18 @@ AGGREGATES = ", ".join(
     for name, function in FUNCTIONS.items()
 )
 
-QUERY = f"SELECT {AGGREGATES} FROM events e WINDOW {RANGES}"
+QUERY = f"SELECT {AGGREGATES} FROM events WINDOW {RANGES}"
 
 
 class DuckDb:
     def __init__(self):
         self.connection = duckdb.connect()
-        self.connection.execute("SET TimeZone = 'UTC'")
         # The order of the result's rows is not asked for.
         self.connection.execute("SET preserve_insertion_order = false")
 
     def load(self, _stopwatch, events):
-        columns = "SELECT entity, e.at, f0 FROM"
-        table = f"CREATE TABLE events AS {columns} read_parquet('{events}') e"
+        columns = "entity, epoch_us(e.at) AS micros, f0"
+        table = f"CREATE TABLE events AS SELECT {columns} FROM read_parquet('{events}') e"
         self.connection.execute(table)
 
     def all(self, stopwatch):

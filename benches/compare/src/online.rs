@@ -66,14 +66,18 @@ pub(crate) fn run(ground: &Ground) -> Result<()> {
 }
 
 fn contestants(ground: &Ground, redis: Option<&str>) -> Result<Vec<Contestant>> {
-    let file = ground.data().join("online.redb").display().to_string();
+    let file = |name: &str| ground.data().join(name).display().to_string();
+    let redb = format!("redb:{}", file("online.redb"));
+    let snapshot = format!("snapshot:{}", file("online.snapshot"));
     let mut contestants = vec![
-        Contestant::ours(ground, "ours_redb", &["redb", &file])?,
-        Contestant::ours(ground, "ours_memory", &["memory", ""])?,
+        Contestant::ours(ground, "ours_redb", &[&redb])?,
+        Contestant::ours(ground, "ours_memory", &["memory:"])?,
+        Contestant::ours(ground, "ours_snapshot", &[&snapshot])?,
         Contestant::rival(ground, "feast_sqlite", "online_feast.py", &["sqlite"])?,
     ];
     if let Some(address) = redis {
-        contestants.push(Contestant::ours(ground, "ours_redis", &["redis", address])?);
+        let url = format!("redis://{address}");
+        contestants.push(Contestant::ours(ground, "ours_redis", &[&url])?);
         let arguments = ["redis", address];
         contestants.push(Contestant::rival(ground, "feast_redis", "online_feast.py", &arguments)?);
     }
@@ -101,6 +105,7 @@ fn materialize(ground: &Ground, setting: &Setting, contestants: &mut [Contestant
     let mut lines = vec![
         ("online/materialize_entities", "ours_redb", FILLS),
         ("online/materialize_entities_memory", "ours_memory", FILLS),
+        ("online/materialize_entities_snapshot", "ours_snapshot", FILLS),
     ];
     if redis {
         lines.push(("online/materialize_entities_redis", "ours_redis", 1));
@@ -131,6 +136,7 @@ fn get(ground: &Ground, contestants: &mut [Contestant], redis: bool) {
         ("online/embedded_1", 1, vec!["ours_redb", "feast_sqlite"]),
         ("online/embedded_100", 100, vec!["ours_redb", "feast_sqlite"]),
         ("online/memory_100", 100, vec!["ours_memory"]),
+        ("online/snapshot_100", 100, vec!["ours_snapshot"]),
     ];
     if redis {
         lines.push(("online/redis_100", 100, vec!["ours_redis", "feast_redis"]));

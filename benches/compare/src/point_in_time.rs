@@ -88,7 +88,7 @@ fn ten_million(ground: &Ground) -> Result<()> {
         Contestant::rival(ground, "polars", "point_in_time_polars.py", &[])?,
         Contestant::rival(ground, "duckdb", "point_in_time_duckdb.py", &[])?,
     ];
-    println!("note: Feast is left out of 10 million events: a call takes minutes");
+    println!("note: Feast is left out of 10 million events: a call would take about a minute");
     for contestant in &mut contestants {
         contestant.ask(&load)?;
         contestant.forget_peak();

@@ -91,13 +91,23 @@ fn view() -> Result<FeatureView> {
     view.build()
 }
 
-/// What was found, as in `rivals/windowed.py`: the sum of every column.
+/// What was found, as in `rivals/windowed.py`: the sum of every column, and of a product.
 fn summary(rows: &RecordBatch) -> Result<Found> {
     let mut found = Found::from([("rows".to_owned(), rows.num_rows() as f64)]);
+    let (mut max_day, mut count_week) = (None, None);
     for (field, values) in rows.schema().fields().iter().zip(rows.columns()) {
         let values = cast(values, &DataType::Float64).context(ErrorKind::Internal, field.name())?;
-        let total = sum(values.as_primitive::<Float64Type>()).unwrap_or(f64::NAN);
-        found.insert(field.name().clone(), total);
+        let values = values.as_primitive::<Float64Type>();
+        found.insert(field.name().clone(), sum(values).unwrap_or(f64::NAN));
+        match field.name().as_str() {
+            "max_day" => max_day = Some(values.clone()),
+            "count_week" => count_week = Some(values.clone()),
+            _ => {}
+        }
+    }
+    if let (Some(one), Some(other)) = (max_day, count_week) {
+        let products = one.values().iter().zip(other.values()).map(|(one, other)| one * other);
+        found.insert("cross".to_owned(), products.sum());
     }
     Ok(found)
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::sync::Arc;
 
 use kaizen_core::{Context, DataType, Error, ErrorKind, Result, Silent, Timestamp};
-use kaizen_data::{FileSource, MemoryOnlineStore, Online, RedbOnlineStore};
+use kaizen_data::{FileSource, Online, open_online};
 use kaizen_table::arrow::array::{
     Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
 };
 use kaizen_table::arrow::datatypes::Float64Type;
-use kaizen_table::{FeatureService, FeatureView, OnlineStore};
+use kaizen_table::{FeatureService, FeatureView};
 use tokio::runtime::Runtime;
 
 use crate::contender::{Contender, Found, Stopwatch};
@@ -18,20 +18,18 @@ use crate::data::{END_US, features};
 /// So many entities are asked for at once where all are.
 const ENTITIES_AT_ONCE: usize = 10_000;
 
-/// Our own side, on a store of this kind and place.
+/// Our own side, on the store of this URL.
 pub(crate) fn ours(settings: &[String]) -> Result<Box<dyn Contender>> {
-    let [kind, place] = settings else {
-        return Err(Error::invalid(format!("settings {settings:?}; a kind and a place")));
+    let [url] = settings else {
+        return Err(Error::invalid(format!("settings {settings:?}; the URL of a store")));
     };
     let runtime = Runtime::new().context(ErrorKind::Unavailable, "threads")?;
-    let (kind, place) = (kind.clone(), place.clone());
-    Ok(Box::new(Ours { runtime, kind, place, filled: 0, current: None, drawn: 1 }))
+    Ok(Box::new(Ours { runtime, url: url.clone(), filled: 0, current: None, drawn: 1 }))
 }
 
 struct Ours {
     runtime: Runtime,
-    kind: String,
-    place: String,
+    url: String,
     /// How often it was filled: each time under another name.
     filled: u32,
     current: Option<Current>,
@@ -80,14 +78,9 @@ impl Ours {
         self.current = None;
         self.filled += 1;
         let view = view(&format!("filled_{}", self.filled))?;
-        let store = self.runtime.block_on(store(&self.kind, &self.place))?;
-        let online = Online::new(store);
-        let until = Timestamp::from_micros(until);
-        let fill = async {
-            let source = FileSource::open("events", source).await?;
-            online.materialize(&view, &source, until, &Silent).await
-        };
-        stopwatch.time(|| self.runtime.block_on(fill))?;
+        give_up(&self.url)?;
+        let filled = fill(&self.url, &view, source, Timestamp::from_micros(until));
+        let online = stopwatch.time(|| self.runtime.block_on(filled))?;
         let service = FeatureService::new("compare", 1, vec![], vec![view])?;
         self.current = Some(Current { online, service, entities });
         self.everything()
@@ -127,18 +120,27 @@ impl Ours {
     }
 }
 
-/// A store with nothing in it, or, of Redis, nothing under the names that come.
-async fn store(kind: &str, place: &str) -> Result<Arc<dyn OnlineStore>> {
-    match kind {
-        "memory" => Ok(Arc::new(MemoryOnlineStore::default())),
-        "redb" => {
-            if fs::exists(place).context(ErrorKind::Unavailable, place)? {
-                fs::remove_file(place).context(ErrorKind::Unavailable, place)?;
-            }
-            Ok(Arc::new(RedbOnlineStore::open(place).await?))
+/// Removes the file of a store, if it is one.
+fn give_up(url: &str) -> Result<()> {
+    let file = url.strip_prefix("redb:").or_else(|| url.strip_prefix("snapshot:"));
+    match file.map(fs::remove_file) {
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(ErrorKind::Unavailable, url)
         }
-        other => Err(Error::invalid(format!("a store of kind `{other}`"))),
+        _ => Ok(()),
     }
+}
+
+/// Materialises a view into the store of this URL. A snapshot only reads: it is filled in memory,
+/// exported, and opened.
+async fn fill(url: &str, view: &FeatureView, source: &str, until: Timestamp) -> Result<Online> {
+    let source = FileSource::open("events", source).await?;
+    let snapshot = url.strip_prefix("snapshot:");
+    let online = Online::new(open_online(if snapshot.is_some() { "memory:" } else { url }).await?);
+    online.materialize(view, &source, until, &Silent).await?;
+    let Some(path) = snapshot else { return Ok(online) };
+    online.export(std::slice::from_ref(view), path).await?;
+    Ok(Online::new(open_online(url).await?))
 }
 
 fn view(name: &str) -> Result<FeatureView> {
