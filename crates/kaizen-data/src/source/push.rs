@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use kaizen_core::{Context, ErrorKind, Result, async_trait};
 use kaizen_table::{Query, Scan, Source, SourceFile};
 
+use crate::ServedSink;
 use crate::source::parts::{Parts, Pushed};
 use crate::source::selection::Selection;
 use crate::source::spans::spans;
@@ -120,6 +121,14 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.context(ErrorKind::Internal, place)?.within(place)
+}
+
+/// What is served can be pushed here; the source's columns are then those of what is served.
+#[async_trait]
+impl ServedSink for PushSource {
+    async fn log(&self, rows: &RecordBatch) -> Result<()> {
+        self.push(rows).await.map(drop)
+    }
 }
 
 #[async_trait]

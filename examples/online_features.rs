@@ -1,0 +1,137 @@
+//! Features online: fed as events arrive, answered as they are trained on.
+//!
+//! *Learn:* how one definition serves a model in production, and how to see that it serves what it
+//! would train on.\
+//! *Run:* `cargo run --example online_features`\
+//! *Prints:* what is known of two cards as their payments arrive, a late one included, and the skew
+//! check of all that was served.
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
+use std::sync::Arc;
+
+use kaizen::arrow::array::{
+    Array, ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+};
+use kaizen::arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema, SchemaRef};
+use kaizen::arrow::util::display::array_value_to_string;
+use kaizen::core::{Context, ErrorKind};
+use kaizen::data::{PushSource, ServedLog, open_online, skew};
+use kaizen::prelude::*;
+use kaizen::table::{Window, arrow_type};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    // One definition, for training and for serving.
+    let view = FeatureView::builder("spending")
+        .source("payments")
+        .key("card")
+        .event_time("at")
+        .known(Known::Column("received".into()))
+        .column("amount", DataType::Float64)
+        .window("payments_1h", Aggregate::Count, "amount", 3600)
+        // A long window keeps a tile for each hour and not every payment.
+        .window_as("spent_24h", Window::new(Aggregate::Sum, "amount", 86_400).hop_seconds(3600))
+        .build()?;
+    let service = FeatureService::new("fraud", 1, vec![], vec![view.clone()])?;
+
+    // Payments come in; `received` says when each was known. The last one is an hour late.
+    let arrivals = [
+        [("c1", 60, 60, 20.0), ("c2", 61, 61, 5.0)],
+        [("c1", 95, 95, 30.0), ("c1", 70, 130, 500.0)],
+    ];
+    let columns = payments(&arrivals[0])?.schema();
+    let source = Arc::new(PushSource::in_memory("payments", columns)?);
+    let served = Arc::new(PushSource::in_memory("served", served_columns(&service)?)?);
+    let log = Arc::new(ServedLog::start(Arc::clone(&served) as _)?);
+    let online =
+        Online::new(open_online("memory:").await?).log_served_to(&service, Arc::clone(&log));
+
+    for (arrived, minute) in arrivals.iter().zip([100, 131]) {
+        source.push(&payments(arrived)?).await?;
+        online.follow(&view, source.as_ref(), minute_of_day(minute)?).await?;
+        let asked =
+            table([("card", texts(&["c1", "c2", "c3"])), ("asked", instants(&[minute; 3])?)])?;
+        let answer = online.features(&service, &asked, "asked").await?;
+        println!("{:02}:{:02}\n{}\n", minute / 60, minute % 60, shown(&answer)?);
+    }
+
+    // The same questions, recomputed offline from all payments.
+    log.flush().await?;
+    let store = FeatureStore::new(vec![source]);
+    let names: Vec<String> = served_names(&service);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for rows in served.read(&names).await?.batches {
+        print!("{}", skew::check(&store, &service, &rows, "asked").await?);
+    }
+    Ok(())
+}
+
+/// Payments as (card, minute of the day, minute at which it was received, amount).
+fn payments(rows: &[(&str, i64, i64, f64)]) -> Result<RecordBatch> {
+    let cards: Vec<&str> = rows.iter().map(|row| row.0).collect();
+    let minutes = |of: fn(&(&str, i64, i64, f64)) -> i64| rows.iter().map(of).collect::<Vec<_>>();
+    table([
+        ("card", texts(&cards)),
+        ("at", instants(&minutes(|row| row.1))?),
+        ("received", instants(&minutes(|row| row.2))?),
+        ("amount", Arc::new(rows.iter().map(|row| row.3).collect::<Float64Array>())),
+    ])
+}
+
+/// The names of the columns of what is served: those that are asked with, then the features.
+fn served_names(service: &FeatureService) -> Vec<String> {
+    let features = service.columns().into_iter().map(|field| field.name);
+    ["card".to_owned(), "asked".to_owned()].into_iter().chain(features).collect()
+}
+
+fn served_columns(service: &FeatureService) -> Result<SchemaRef> {
+    let features = service.columns();
+    let mut fields = vec![
+        ArrowField::new("card", ArrowType::Utf8, true),
+        ArrowField::new("asked", instants(&[])?.data_type().clone(), true),
+    ];
+    for field in features {
+        fields.push(ArrowField::new(&field.name, arrow_type(field.data_type)?, true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The answers as text: the card, then each feature with its name.
+fn shown(answers: &RecordBatch) -> Result<String> {
+    let mut lines = Vec::new();
+    for row in 0..answers.num_rows() {
+        let mut line = String::new();
+        for (field, values) in answers.schema().fields().iter().zip(answers.columns()) {
+            let text = match values.is_valid(row) {
+                true => array_value_to_string(values, row).context(ErrorKind::Internal, "text")?,
+                false => "—".to_owned(),
+            };
+            match field.name().as_str() {
+                "card" => line = format!("  {text}") + &line,
+                "asked" => {}
+                name => line += &format!("  {name} {text:<5}"),
+            }
+        }
+        lines.push(line);
+    }
+    Ok(lines.join("\n"))
+}
+
+fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch> {
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, values)| (name, values, true)))
+        .context(ErrorKind::Internal, "table")
+}
+
+fn texts(values: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+fn minute_of_day(minute: i64) -> Result<Timestamp> {
+    Ok("2026-01-01T00:00:00Z".parse::<Timestamp>()?.plus_seconds(minute * 60))
+}
+
+fn instants(minutes: &[i64]) -> Result<ArrayRef> {
+    let nanos = minutes.iter().map(|minute| minute_of_day(*minute)?.nanos());
+    let nanos = nanos.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(TimestampNanosecondArray::from(nanos).with_timezone("UTC")))
+}
