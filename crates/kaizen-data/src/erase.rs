@@ -50,8 +50,16 @@ struct Plan {
     views: Vec<(usize, String)>,
     /// Training sets that hold an entity.
     sets: BTreeSet<Digest>,
-    /// The removals that the log has already.
+    history: History,
+}
+
+/// What the log says of erasures so far.
+#[derive(Debug, Default)]
+struct History {
+    /// Every blob that was ever removed. It may have come back since.
     removed: BTreeSet<Digest>,
+    /// The blobs that this operation has called removed since it was finished last.
+    told: BTreeSet<Digest>,
     /// The receipt that this operation has in the log already.
     finished: Option<Digest>,
 }
@@ -71,7 +79,9 @@ impl Erase<'_> {
     /// 4. Each training set that holds an entity is saved anew without it. Then every payload that
     ///    only the old ones have is entered into the log as [`Event::Removed`], with `reason` and
     ///    the new training sets as evidence. Only then it is removed. The records of the old
-    ///    training sets stay, so that models made of them keep their lineage.
+    ///    training sets stay, so that models made of them keep their lineage. A training set that
+    ///    was removed and is saved again is one like any other: it stays until somebody who is in
+    ///    it is erased.
     /// 5. The receipt is stored, and entered as [`Event::Erased`].
     ///
     /// A call that was cut off is made again, with the same operation; the counts of the receipt
@@ -93,7 +103,7 @@ impl Erase<'_> {
     ) -> Result<Digest> {
         let keys = keys(entities, reason)?;
         let plan = self.plan(&keys, entities, &occurrence.operation).await?;
-        let begun = match plan.finished {
+        let begun = match plan.history.finished {
             Some(_) => None,
             None => self.begun(&occurrence.operation, &keys).await?,
         };
@@ -120,7 +130,7 @@ impl Erase<'_> {
         }
         self.rewrite(&plan, entities, &mut receipt).await?;
         let removed = self.remove(&plan, &receipt, reason).await?;
-        if let Some(receipt_id) = plan.finished
+        if let Some(receipt_id) = plan.history.finished
             && !removed
             && total(&receipt) == total(&before)
         {
@@ -162,34 +172,42 @@ impl Erase<'_> {
         // A blob that is not there: it only says whether the store removes any.
         let nothing = Digest::of(b"kaizen: no such blob");
         self.artifacts.remove_blob(&nothing).await.within("the artefact store")?;
-        let (removed, finished) = self.history(operation).await?;
+        let history = self.history(operation).await?;
         let sets = self.holders(keys, entities).await?;
-        if sources.is_empty() && views.is_empty() && sets.is_empty() && finished.is_none() {
+        let nothing = sources.is_empty() && views.is_empty() && sets.is_empty();
+        if nothing && history.finished.is_none() {
             let keys = keys.join("`, `");
             return Err(Error::invalid(format!("nothing has the key columns `{keys}`")));
         }
-        Ok(Plan { sources, views, sets, removed, finished })
+        Ok(Plan { sources, views, sets, history })
     }
 
-    /// The blobs that the log says are removed, and the receipt of this operation.
-    async fn history(&self, operation: &OperationId) -> Result<(BTreeSet<Digest>, Option<Digest>)> {
-        let (mut removed, mut finished) = (BTreeSet::new(), None);
+    /// Reads the whole log.
+    async fn history(&self, operation: &OperationId) -> Result<History> {
+        let mut history = History::default();
         let size = self.log.size().await?;
         let mut next = 0;
         while next < size {
             let end = size.min(next + PAGE);
             for entry in self.log.read(next..end).await? {
+                let own = entry.operation == *operation;
                 match entry.event {
-                    Event::Removed { .. } => drop(removed.insert(entry.subject)),
-                    Event::Erased if entry.operation == *operation => {
-                        finished = Some(entry.subject);
+                    Event::Removed { .. } => {
+                        history.removed.insert(entry.subject);
+                        if own {
+                            history.told.insert(entry.subject);
+                        }
+                    }
+                    Event::Erased if own => {
+                        history.finished = Some(entry.subject);
+                        history.told.clear();
                     }
                     _ => {}
                 }
             }
             next = end;
         }
-        Ok((removed, finished))
+        Ok(history)
     }
 
     /// What an earlier attempt of this operation has done: the receipt that it kept last, and so

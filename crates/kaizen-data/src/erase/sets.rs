@@ -88,8 +88,9 @@ impl Erase<'_> {
     /// Removes every payload that only replaced training sets have, after the log says so. Whether
     /// there was one.
     ///
-    /// Replaced is what this erasure has replaced, and what an earlier one has that was cut off:
-    /// training sets whose rows the log calls removed.
+    /// Replaced is what this erasure has replaced, and what an earlier one has that was cut off
+    /// between two payloads: training sets whose rows are gone, and were called removed. A training
+    /// set that was removed and saved again has its rows, and is not touched for what was.
     pub(super) async fn remove(
         &self,
         plan: &Plan,
@@ -103,7 +104,10 @@ impl Erase<'_> {
         for (id, manifest) in self.training_sets().await? {
             let rows = rows(&manifest);
             let layers = manifest.layers.iter().map(|layer| layer.digest);
-            let gone = rows.is_some_and(|rows| plan.removed.contains(&rows));
+            let gone = match rows.filter(|rows| plan.history.removed.contains(rows)) {
+                Some(rows) => !self.artifacts.contains(&rows).await?,
+                None => false,
+            };
             if !replaced.contains_key(&id) && !gone {
                 kept.extend(layers);
                 continue;
@@ -120,7 +124,7 @@ impl Erase<'_> {
                 present.insert(blob, replacements);
             }
         }
-        let untold = present.iter().filter(|(blob, _)| !plan.removed.contains(blob));
+        let untold = present.iter().filter(|(blob, _)| !plan.history.told.contains(blob));
         let tombstones: Vec<_> = untold
             .map(|(blob, replacements)| {
                 let evidence = replacements.iter().copied().take(MAX_EVIDENCE).collect();

@@ -427,6 +427,10 @@ fn customer(name: &str) -> RecordBatch {
     RecordBatch::try_from_iter([("customer", names)]).unwrap()
 }
 
+fn operation(name: &str) -> OperationId {
+    OperationId::new(name, Timestamp::from_nanos(600 * S))
+}
+
 fn occurrence(second: i64) -> Occurrence {
     let at = Timestamp::from_nanos(second * S);
     Occurrence::new(at, Actor::person("ada"), OperationId::new("erase request 17", at))
@@ -647,4 +651,36 @@ async fn another_erasure_in_the_same_operation_is_refused_or_has_its_own_receipt
     assert_ne!(first, second);
     let record = world.artifacts.get::<Erasure>(&second).await.unwrap().record;
     assert_eq!(record.sources["spending"], Count(3), "its own rows alone");
+}
+
+/// Rows that were removed come back, as those of a training set that is made once more.
+#[tokio::test]
+async fn a_training_set_that_came_back_stays_until_somebody_in_it_is_erased() {
+    let world = World::new().await;
+    let kept = training(&world.features, 30..50, 500).await;
+    let id = kept.save(&world.artifacts).await.unwrap();
+    world.erase(&customer(ERASED), occurrence(600)).await.unwrap();
+    let rows = world.artifacts.manifest(&id).await.unwrap().layers[0].digest;
+    assert!(!world.artifacts.contains(&rows).await.unwrap());
+    assert_eq!(kept.save(&world.artifacts).await.unwrap(), id);
+
+    // C-001 is in other sets, and not in this one.
+    let other = Occurrence { operation: operation("18"), ..occurrence(700) };
+    world.erase(&customer("C-001"), other).await.unwrap();
+    assert_eq!(TrainingData::load(&world.artifacts, &id).await.unwrap().rows, kept.rows);
+    for old in &world.with {
+        let gone = TrainingData::load(&world.artifacts, old).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+    }
+
+    // Whoever is in it is erased from it again, with another entry, whatever the operation.
+    let removals = |log: Vec<Entry>| log.into_iter().filter(|entry| entry.subject == rows).count();
+    assert_eq!(removals(world.entries().await), 1);
+    for (operation, count) in [("erase request 17", 2), ("19", 3)] {
+        let occurrence = Occurrence { operation: self::operation(operation), ..occurrence(600) };
+        world.erase(&customer(ERASED), occurrence).await.unwrap();
+        assert_eq!(removals(world.entries().await), count, "{operation}");
+        assert!(!world.artifacts.contains(&rows).await.unwrap());
+        kept.save(&world.artifacts).await.unwrap();
+    }
 }

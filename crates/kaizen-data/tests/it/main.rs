@@ -9,6 +9,7 @@ mod chronon;
 mod cut_source;
 mod document;
 mod erase;
+mod erase_files;
 mod feast;
 mod files;
 mod flights;
