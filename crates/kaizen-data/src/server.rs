@@ -49,8 +49,9 @@ const MAX_BODY: usize = 8 << 20;
 ///
 /// What is wrong with a request is answered with 400 (no JSON), 404 (no such service or view, or a
 /// request column is missing), 413 (over 8 MiB) or 422 (anything else, such as lists of unequal
-/// length or over 10,000 entities); a view that was never materialised with 503. The body is
-/// `{"detail": …}`, and where Feast's client has an exception of its own for it, that exception in
+/// length, over 10,000 entities, over 1,000 columns or over 1,000 features); a view that was never
+/// materialised with 503. So is a store that does not answer, and any other failure with 500: a
+/// client is not told why, the host's log is. The body is `{"detail": …}`, and where Feast's client has an exception of its own for it, that exception in
 /// the form in which the client reads it.
 ///
 /// ```
@@ -135,7 +136,11 @@ impl Shared {
         let rows = entities.rows();
         let mut columns: Vec<(String, ArrayRef)> = Vec::new();
         for view in service.views() {
-            for (key, data_type) in self.online.key_types(view).await?.typed_columns() {
+            let types = self.online.key_types(view).await.map_err(|error| match error.kind() {
+                ErrorKind::NotFound => Failure::not_materialised(view.name()),
+                _ => Failure::from(error),
+            })?;
+            for (key, data_type) in types.typed_columns() {
                 if columns.iter().all(|(name, _)| name != key) {
                     columns.push((key.clone(), entities.key(key, data_type, view.name())?));
                 }

@@ -68,7 +68,7 @@ impl Catalogue {
     /// Finds what is asked for.
     pub(super) fn resolve(&self, request: &Request) -> Result<Wanted, Failure> {
         let mut wanted = Wanted::default();
-        match (&request.feature_service, request.features.as_slice()) {
+        match (&request.feature_service, request.features.0.as_slice()) {
             (Some(name), []) => {
                 let service = self.services.get(name).ok_or_else(|| Failure::no_service(name))?;
                 for (view, column) in features(service) {
@@ -76,7 +76,7 @@ impl Catalogue {
                 }
             }
             (None, [_, ..]) => {
-                for reference in &request.features {
+                for reference in &request.features.0 {
                     let (view, column) = reference
                         .split_once(':')
                         .ok_or_else(|| Failure::bad_reference(reference))?;

@@ -44,6 +44,12 @@ impl Failure {
         Self::exception(StatusCode::NOT_FOUND, "FeatureViewNotFoundException", &message)
     }
 
+    /// The view, or this definition of it, is not online yet.
+    pub(super) fn not_materialised(view: &str) -> Self {
+        let detail = format!("view `{view}`: it was never materialised online as it is defined");
+        Self::detail(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// The view has no such feature.
     pub(super) fn no_feature(view: &str, feature: &str) -> Self {
         Self::detail(
@@ -78,14 +84,21 @@ impl From<Error> for Failure {
             ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Limit => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            // What a request names is found before: this is a view that is not online yet.
+            // What a request names is found before.
             ErrorKind::NotFound | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status.is_server_error() {
             tracing::warn!(%status, error = format!("{error:#}"), "request failed");
         }
-        Self::detail(status, format!("{error:#}"))
+        // What a client cannot change is for the log alone: it may name paths, addresses and parts
+        // of the store.
+        let detail = match (status, error.kind()) {
+            (StatusCode::SERVICE_UNAVAILABLE, _) => "the online store is unavailable".to_owned(),
+            (StatusCode::INTERNAL_SERVER_ERROR, _) => "internal error".to_owned(),
+            _ => format!("{error:#}"),
+        };
+        Self::detail(status, detail)
     }
 }
 

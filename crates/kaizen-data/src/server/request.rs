@@ -1,6 +1,8 @@
 //! Requests: JSON to columns.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -14,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kaizen_core::{Error, Field, Result, Timestamp};
 use kaizen_table::arrow_type;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -23,6 +25,12 @@ use super::failure::Failure;
 /// At most this many entities in a request.
 const MAX_ENTITIES: usize = 10_000;
 
+/// At most this many columns of entities in a request.
+const MAX_COLUMNS: usize = 1_000;
+
+/// At most this many features are listed in a request; a service may have more.
+const MAX_FEATURES: usize = 1_000;
+
 /// What a client asks.
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
@@ -30,7 +38,7 @@ pub(super) struct Request {
     #[serde(default)]
     pub(super) feature_service: Option<String>,
     #[serde(default)]
-    pub(super) features: Vec<String>,
+    pub(super) features: AtMost<String, MAX_FEATURES>,
     #[serde(default)]
     pub(super) full_feature_names: bool,
 }
@@ -53,11 +61,42 @@ impl Request {
                 "entities: `{name}` has {found} values, `{first}` has {wanted}"
             )));
         }
-        if values.len() > MAX_ENTITIES {
-            let found = values.len();
-            return Err(Failure::invalid(format!("{found} entities, over {MAX_ENTITIES}")));
-        }
         Ok(request)
+    }
+}
+
+/// A list that is refused while it is read if it is longer.
+#[derive(Debug)]
+pub(super) struct AtMost<T, const N: usize>(pub(super) Vec<T>);
+
+impl<T, const N: usize> Default for AtMost<T, N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct List<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
+            type Value = AtMost<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a sequence of at most {N} values")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AtMost<T, N>, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    if values.len() == N {
+                        return Err(A::Error::custom(format!("a list of over {N} values")));
+                    }
+                    values.push(value);
+                }
+                Ok(AtMost(values))
+            }
+        }
+        from.deserialize_seq(List(PhantomData))
     }
 }
 
@@ -76,11 +115,16 @@ impl<'de> Deserialize<'de> for Entities {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entities, A::Error> {
-                let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
-                while let Some((name, values)) = map.next_entry()? {
-                    if columns.iter().any(|(other, _)| *other == name) {
+                let (mut columns, mut seen) = (Vec::new(), BTreeSet::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    if columns.len() == MAX_COLUMNS {
+                        let message = format!("entities: over {MAX_COLUMNS} columns");
+                        return Err(A::Error::custom(message));
+                    }
+                    if !seen.insert(name.clone()) {
                         return Err(A::Error::custom(format!("entities: `{name}` stands twice")));
                     }
+                    let AtMost(values) = map.next_value::<AtMost<Value, MAX_ENTITIES>>()?;
                     columns.push((name, values));
                 }
                 Ok(Entities(columns))

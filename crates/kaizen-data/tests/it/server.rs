@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use kaizen_core::{Clock, DataType, Field, Silent, Timestamp};
+use kaizen_core::{
+    Bytes, Clock, DataType, Error, ErrorKind, Field, Silent, Timestamp, async_trait,
+};
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, feature_server};
 use kaizen_table::{
-    Aggregate, FeatureService, FeatureView, Functions, OnDemand, RecordBatch as Rows, numbers,
+    Aggregate, FeatureService, FeatureView, Functions, OnDemand, OnlineEntry, OnlinePage,
+    OnlineStore, RecordBatch as Rows, numbers,
 };
 use kaizen_testkit::ManualClock;
 use serde_json::{Value, json};
@@ -118,7 +121,11 @@ async fn serve() -> String {
     }
     let airports = MemorySource::new("weather", airports());
     online.materialize(&weather(), &airports, until, &Silent).await.unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(until));
+    serve_from(online, until).await
+}
+
+async fn serve_from(online: Online, now: Timestamp) -> String {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(now));
     let features = feature_server(Arc::new(online), services(), clock);
     let app = axum::Router::new().nest("/features", features);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -241,6 +248,9 @@ async fn what_is_wrong_with_a_request_is_said() {
     let address = serve().await;
     let one = json!({"driver_id": [1]});
     let many: Vec<i64> = (0..10_001).collect();
+    let columns = |count: usize| -> Value {
+        (0..count).map(|n| (format!("c{n}"), json!([1]))).collect::<serde_json::Map<_, _>>().into()
+    };
     let cases = [
         (json!({"features": ["stats:trips"]}), 422, "entities"),
         (json!({"features": ["stats:trips"], "entities": {}}), 422, "there are none"),
@@ -283,8 +293,10 @@ async fn what_is_wrong_with_a_request_is_said() {
         (
             json!({"features": ["stats:trips"], "entities": {"driver_id": many}}),
             422,
-            "10001 entities, over 10000",
+            "over 10000 values",
         ),
+        (json!({"features": vec!["stats:trips"; 1_001], "entities": one}), 422, "over 1000 values"),
+        (json!({"features": ["stats:trips"], "entities": columns(1_001)}), 422, "1000 columns"),
         (json!({"features": ["never:trips"], "entities": one}), 503, "never materialised"),
     ];
     for (body, expected, part) in cases {
@@ -292,6 +304,44 @@ async fn what_is_wrong_with_a_request_is_said() {
         let text = reply.to_string().replace("\\\"", "\"");
         assert_eq!(status, expected, "{text}");
         assert!(text.contains(part), "{text} lacks {part}");
+    }
+}
+
+/// A store that fails and says more than clients should read.
+#[derive(Debug)]
+struct Broken(ErrorKind);
+
+#[async_trait]
+impl OnlineStore for Broken {
+    async fn get(&self, _: &str, _: &[Bytes]) -> kaizen_core::Result<Vec<Option<Bytes>>> {
+        let cause = Error::invalid("redis://user:password@host");
+        Err(Error::new(self.0, "store /secret/path").with_source(cause))
+    }
+
+    async fn put(&self, _: Vec<OnlineEntry>) -> kaizen_core::Result<()> {
+        Ok(())
+    }
+
+    async fn spaces(&self) -> kaizen_core::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    async fn page(&self, _: &str, _: Option<&Bytes>, _: usize) -> kaizen_core::Result<OnlinePage> {
+        Err(Error::new(self.0, "store /secret/path"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_not_told_what_failed_inside() {
+    let body = json!({"features": ["stats:trips"], "entities": {"driver_id": [1]}});
+    for (kind, status, text) in [
+        (ErrorKind::Unavailable, 503, "the online store is unavailable"),
+        (ErrorKind::Corrupt, 500, "internal error"),
+        (ErrorKind::Internal, 500, "internal error"),
+    ] {
+        let online = Online::new(Arc::new(Broken(kind)));
+        let address = serve_from(online, Timestamp::from_nanos(NOW * S)).await;
+        assert_eq!(ask(&address, &body).await, (status, json!({"detail": text})), "{kind:?}");
     }
 }
 
