@@ -180,10 +180,11 @@ pub(crate) fn answer(
     probes: &[Probe],
     given: BTreeMap<usize, ArrayRef>,
 ) -> Result<Answer> {
-    let sights = search::sights(timelines, probes, view.ttl_seconds().map(nanos));
-    let answers = Answers::of(&sights);
+    // Before the rest, as it needs the most memory for a while.
     let mut windows = window::columns(view, layout, timelines, values, probes, &given)?;
     windows.extend(given);
+    let sights = search::sights(timelines, probes, view.ttl_seconds().map(nanos));
+    let answers = Answers::of(&sights);
     let mut columns = Vec::with_capacity(view.features().len());
     for (place, feature) in view.features().iter().enumerate() {
         let name = &feature.field.name;

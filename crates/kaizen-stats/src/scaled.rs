@@ -68,7 +68,9 @@ impl Scaled {
     /// The float of a sum of the integers.
     pub fn sum(&self, total: i128) -> f64 {
         // An integer becomes the nearest float, a tie the even one; the unit only moves it.
-        total as f64 * power_of_two(self.exponent)
+        // Most sums fit 64 bits, where that is cheaper.
+        let total = i64::try_from(total).map_or_else(|_| total as f64, |total| total as f64);
+        total * power_of_two(self.exponent)
     }
 
     /// Whether sums of squares of the integers cannot overflow.

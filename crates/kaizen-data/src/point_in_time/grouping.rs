@@ -92,7 +92,7 @@ fn starts(entity: &[u32], entities: usize) -> Vec<u32> {
 }
 
 /// Ranges of entities that hold about equally many rows, at most `parts`, which cover all.
-fn ranges(starts: &[u32], parts: usize) -> Vec<Range<usize>> {
+pub(super) fn ranges(starts: &[u32], parts: usize) -> Vec<Range<usize>> {
     let entities = starts.len() - 1;
     let count = u64::from(starts[entities]);
     let mut ranges = Vec::with_capacity(parts);

@@ -304,6 +304,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// So many that they are counted by entity and swept by several threads.
+    #[test]
+    fn many_questions_are_answered_as_few_are(
+        view in view(),
+        rows in rows(),
+        spine in vec((-1_i64..4, instant(-25..45)), 1..200),
+        ascending in any::<bool>(),
+    ) {
+        let mut many: Vec<(i64, i64)> = spine.into_iter().cycle().take(5_000).collect();
+        if ascending {
+            many.sort_unstable();
+        }
+        let (index, many) = (Index::new(&view, &source(&rows)).unwrap(), asked(many));
+        let found = index.features(&many, "at").unwrap();
+        for start in (0..5_000).step_by(1_000) {
+            let few = index.features(&many.slice(start, 1_000), "at").unwrap();
+            assert_same_bits(&found.slice(start, 1_000), &few);
+        }
+    }
+}
+
 async fn equal(
     view: &FeatureView,
     source: &RecordBatch,

@@ -3,10 +3,10 @@
 use kaizen_stats::{ExactMoments, ExactSum};
 use kaizen_table::Aggregate;
 
+use super::MISSING;
 use super::codes::{Buckets, Distinct, Registers};
 use super::extremes::{Places, Skyline};
 use super::sweep::{Column, Rows};
-use super::{Group, MISSING};
 use crate::point_in_time::layout::Needs;
 
 /// The windows of one group at one instant.
@@ -175,19 +175,15 @@ impl State {
         }
     }
 
-    /// The cells of the group's aggregates.
-    pub(super) fn cells(&self, group: &Group, rows: &Rows, column: &Column<'_>, cells: &mut [u64]) {
-        for (cell, aggregate) in cells.iter_mut().zip(&group.aggregates) {
-            *cell = match aggregate {
-                Aggregate::Count => self.count.cast_unsigned(),
-                Aggregate::Distinct => self.distinct.different.cast_unsigned(),
-                Aggregate::ApproximateDistinct => self.registers.estimate().round() as u64,
-                Aggregate::First => row(rows, self.first.first()),
-                Aggregate::Last => {
-                    row(rows, self.last.filter(|place| *place as usize >= self.left))
-                }
-                other => self.number(*other, column).map_or(MISSING, f64::to_bits),
-            };
+    /// The cell of an aggregate.
+    pub(super) fn cell(&self, aggregate: Aggregate, rows: &Rows, column: &Column<'_>) -> u64 {
+        match aggregate {
+            Aggregate::Count => self.count.cast_unsigned(),
+            Aggregate::Distinct => self.distinct.different.cast_unsigned(),
+            Aggregate::ApproximateDistinct => self.registers.estimate().round() as u64,
+            Aggregate::First => row(rows, self.first.first()),
+            Aggregate::Last => row(rows, self.last.filter(|place| *place as usize >= self.left)),
+            other => self.number(other, column).map_or(MISSING, f64::to_bits),
         }
     }
 

@@ -1,11 +1,12 @@
 //! One entity after the other, its instants ascending.
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use kaizen_core::Result;
 use kaizen_stats::Scaled;
 
 use super::Groups;
 use super::codes::{Codes, Words, bucket_word};
+use super::ranges::{Ranges, Totals};
 use super::states::State;
 use crate::point_in_time::layout::Needs;
 use crate::point_in_time::timeline::Timelines;
@@ -56,6 +57,16 @@ impl Rows {
         }
     }
 
+    /// Whether positions are places: rows became known in the order in which they happened.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// The event times, by place.
+    pub(super) fn events(&self) -> &[i64] {
+        &self.event
+    }
+
     /// How many rows there are.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
@@ -94,6 +105,8 @@ pub(super) struct Column<'a> {
     /// The numbers as integers of one unit, if they can be.
     pub(super) scaled: Option<Scaled>,
     pub(super) integers: Vec<i128>,
+    /// Where positions are places.
+    pub(super) totals: Totals,
     pub(super) words: Codes,
     pub(super) cells: Codes,
     pub(super) buckets: Codes,
@@ -107,19 +120,27 @@ impl Column<'_> {
 
     fn load(&mut self, rows: &Rows) {
         let Self { needs, values, valid, numbers, .. } = self;
+        let plain = rows.plain;
         let rows = || rows.rows.iter().map(|row| *row as usize);
         valid.clear();
-        valid.extend(rows().map(|row| values.has(row)));
         if let Some(floats) = values.floats() {
+            let (all, nulls) = (floats.values(), floats.nulls());
+            let present = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
+            let number = |row: usize| if present(row) { all[row] } else { f64::NAN };
             numbers.clear();
-            let number =
-                |(row, valid): (usize, &bool)| if *valid { floats.value(row) } else { f64::NAN };
-            numbers.extend(rows().zip(valid.iter()).map(number));
+            numbers.extend(rows().map(number));
+            valid.extend(numbers.iter().map(|number| !number.is_nan()));
+        } else {
+            valid.extend(rows().map(|row| values.has(row)));
         }
         self.scaled = match needs.sum || needs.moments {
             true => Scaled::of(numbers, &mut self.integers),
             false => None,
         };
+        if plain {
+            let squares = self.scaled.is_some_and(|scaled| scaled.has_squares());
+            self.totals.load(valid, &self.integers, needs.moments && squares);
+        }
         let present = || rows().zip(valid.iter().copied());
         if needs.distinct {
             values.clear();
@@ -145,6 +166,9 @@ pub(super) struct Sweep<'a> {
     /// By slot; `None` for those that no window reads.
     columns: Vec<Option<Column<'a>>>,
     states: Vec<State>,
+    /// How many rows each question sees.
+    seen: Vec<u32>,
+    ranges: Ranges,
 }
 
 impl<'a> Sweep<'a> {
@@ -167,6 +191,7 @@ impl<'a> Sweep<'a> {
                 numbers: Vec::new(),
                 scaled: None,
                 integers: Vec::new(),
+                totals: Totals::default(),
                 words: Codes::default(),
                 cells: Codes::default(),
                 buckets: Codes::default(),
@@ -174,41 +199,44 @@ impl<'a> Sweep<'a> {
         };
         let columns = values.iter().enumerate().map(column).collect::<Result<_>>()?;
         let states = groups.groups.iter().map(|group| State::new(&group.aggregates)).collect();
-        Ok(Self { groups, timelines, rows: Rows::default(), columns, states })
+        let (rows, seen, ranges) = (Rows::default(), Vec::new(), Ranges::default());
+        Ok(Self { groups, timelines, rows, columns, states, seen, ranges })
     }
 
-    /// The cells of an entity's probes, whose instants ascend.
-    pub(super) fn run(
-        &mut self,
-        entity: Option<u32>,
-        instants: impl Iterator<Item = i64> + Clone,
-        cells: &mut [u64],
-    ) -> Result<()> {
-        let earliest = instants.clone().next().and_then(|at| {
-            let begins = self.groups.groups.iter().map(|group| group.window.begins_after(at));
+    /// The cells of an entity's questions, whose instants ascend: a column per cell.
+    pub(super) fn run(&mut self, entity: u32, instants: &[i64], cells: &mut [&mut [u64]]) {
+        let earliest = instants.first().and_then(|at| {
+            let begins = self.groups.groups.iter().map(|group| group.window.begins_after(*at));
             begins.min().flatten()
         });
-        self.rows.load(self.timelines, entity, earliest);
-        for column in self.columns.iter_mut().flatten() {
-            column.load(&self.rows);
-        }
-        for (state, group) in self.states.iter_mut().zip(&self.groups.groups) {
-            if let Some(column) = &self.columns[group.slot] {
-                state.reset(column);
-            }
-        }
+        let rows = &mut self.rows;
+        rows.load(self.timelines, Some(entity), earliest);
         let mut seen = 0;
-        for (at, cells) in instants.zip(cells.chunks_exact_mut(self.groups.width)) {
-            while self.rows.known_at.get(seen).is_some_and(|known| *known <= at) {
+        self.seen.clear();
+        self.seen.extend(instants.iter().map(|at| {
+            while rows.known_at.get(seen).is_some_and(|known| *known <= *at) {
                 seen += 1;
             }
-            for (state, group) in self.states.iter_mut().zip(&self.groups.groups) {
-                let Some(column) = &self.columns[group.slot] else { continue };
-                state.advance(&self.rows, column, group.window.begins_after(at), seen);
-                let own = group.first_cell..group.first_cell + group.aggregates.len();
-                state.cells(group, &self.rows, column, &mut cells[own]);
+            seen as u32
+        }));
+        for column in self.columns.iter_mut().flatten() {
+            column.load(rows);
+        }
+        for (state, group) in self.states.iter_mut().zip(&self.groups.groups) {
+            let Some(column) = &self.columns[group.slot] else { continue };
+            let own = group.first_cell..group.first_cell + group.aggregates.len();
+            let (cells, asked) = (&mut cells[own], (instants, self.seen.as_slice()));
+            if Ranges::suit(group, rows, column) {
+                self.ranges.answer(group, rows, column, asked, cells);
+                continue;
+            }
+            state.reset(column);
+            for (question, (at, seen)) in instants.iter().zip(&self.seen).enumerate() {
+                state.advance(rows, column, group.window.begins_after(*at), *seen as usize);
+                for (aggregate, cells) in group.aggregates.iter().zip(&mut *cells) {
+                    cells[question] = state.cell(*aggregate, rows, column);
+                }
             }
         }
-        Ok(())
     }
 }
