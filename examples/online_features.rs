@@ -3,8 +3,8 @@
 //! *Learn:* how one definition serves a model in production, and how to see that it serves what it
 //! would train on.\
 //! *Run:* `cargo run --example online_features`\
-//! *Prints:* what is known of two cards as their payments arrive, a late one included, and the skew
-//! check of all that was served.
+//! *Prints:* what is known of three cards, one of which never pays, as payments arrive, a late one
+//! included; and the skew check of all that was served.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use kaizen::arrow::array::{
     Array, ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
 };
+use kaizen::arrow::compute::concat_batches;
 use kaizen::arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema, SchemaRef};
 use kaizen::arrow::util::display::array_value_to_string;
 use kaizen::core::{Context, ErrorKind};
@@ -34,10 +35,11 @@ async fn main() -> Result<()> {
         .build()?;
     let service = FeatureService::new("fraud", 1, vec![], vec![view.clone()])?;
 
-    // Payments come in; `received` says when each was known. The last one is an hour late.
+    // Payments come in; `received` says when each was known. The last one is an hour late: what was
+    // served before it came was right without it, and the skew check knows that too.
     let arrivals = [
         [("c1", 60, 60, 20.0), ("c2", 61, 61, 5.0)],
-        [("c1", 95, 95, 30.0), ("c1", 70, 130, 500.0)],
+        [("c1", 110, 110, 30.0), ("c1", 72, 130, 500.0)],
     ];
     let columns = payments(&arrivals[0])?.schema();
     let source = Arc::new(PushSource::in_memory("payments", columns)?);
@@ -52,7 +54,7 @@ async fn main() -> Result<()> {
         let asked =
             table([("card", texts(&["c1", "c2", "c3"])), ("asked", instants(&[minute; 3])?)])?;
         let answer = online.features(&service, &asked, "asked").await?;
-        println!("{:02}:{:02}\n{}\n", minute / 60, minute % 60, shown(&answer)?);
+        println!("{:02}:{:02}\n{}", minute / 60, minute % 60, shown(&answer)?);
     }
 
     // The same questions, recomputed offline from all payments.
@@ -60,9 +62,10 @@ async fn main() -> Result<()> {
     let store = FeatureStore::new(vec![source]);
     let names: Vec<String> = served_names(&service);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for rows in served.read(&names).await?.batches {
-        print!("{}", skew::check(&store, &service, &rows, "asked").await?);
-    }
+    let batches = served.read(&names).await?.batches;
+    let rows = concat_batches(&served.schema().await?, &batches);
+    let rows = rows.context(ErrorKind::Internal, "what was served")?;
+    print!("{}", skew::check(&store, &service, &rows, "asked").await?);
     Ok(())
 }
 
@@ -96,25 +99,26 @@ fn served_columns(service: &FeatureService) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The answers as text: the card, then each feature with its name.
+/// The answers as text, a line for each card: each feature with its name.
 fn shown(answers: &RecordBatch) -> Result<String> {
-    let mut lines = Vec::new();
+    let mut lines = String::new();
     for row in 0..answers.num_rows() {
-        let mut line = String::new();
+        let mut line = " ".to_owned();
         for (field, values) in answers.schema().fields().iter().zip(answers.columns()) {
-            let text = match values.is_valid(row) {
-                true => array_value_to_string(values, row).context(ErrorKind::Internal, "text")?,
-                false => "—".to_owned(),
+            let text = |values| {
+                array_value_to_string(values, row).context(ErrorKind::Internal, field.name())
             };
             match field.name().as_str() {
-                "card" => line = format!("  {text}") + &line,
+                "card" => line += &format!(" {}", text(values)?),
                 "asked" => {}
-                name => line += &format!("  {name} {text:<5}"),
+                name if values.is_null(row) => line += &format!("  {name} {:<5}", "—"),
+                name => line += &format!("  {name} {:<5}", text(values)?),
             }
         }
-        lines.push(line);
+        lines += line.trim_end();
+        lines += "\n";
     }
-    Ok(lines.join("\n"))
+    Ok(lines)
 }
 
 fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch> {

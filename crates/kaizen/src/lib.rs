@@ -99,6 +99,11 @@ pub use kaizen_table::{arrow, ndarray};
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+/// The code of the page on the feature store, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/feature-store.md")]
+struct FeatureStorePage;
+
 /// The names that nearly every host writes.
 pub mod prelude {
     pub use kaizen_core::{
