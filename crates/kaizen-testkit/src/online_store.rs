@@ -14,6 +14,7 @@ pub async fn suite(store: &dyn OnlineStore) {
     last_write_wins(store).await;
     any_bytes(store).await;
     all_or_none(store).await;
+    a_put_that_returned_is_read(store).await;
     removal(store).await;
     pages(store).await;
 }
@@ -107,6 +108,30 @@ async fn all_or_none(store: &dyn OnlineStore) {
     let work: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> =
         vec![Box::pin(writer("a")), Box::pin(reader()), Box::pin(writer("b")), Box::pin(reader())];
     together(work).await;
+}
+
+/// Writers at the same time: each reads what it has just written, and so does everyone at the end.
+async fn a_put_that_returned_is_read(store: &dyn OnlineStore) {
+    const ROUNDS: u32 = 40;
+    const WRITERS: u32 = 8;
+    let key = |writer: u32| writer.to_le_bytes();
+    let writer = |writer: u32| async move {
+        for round in 0..ROUNDS {
+            let value = round.to_le_bytes();
+            ok(store.put(vec![entry("returned", &key(writer), &value)]).await);
+            let found = get(store, "returned", &[&key(writer)]).await;
+            let written = Some(Bytes::copy_from_slice(&value));
+            assert_eq!(found, [written], "writer {writer}: a put that returned is read");
+        }
+    };
+    let work: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> =
+        (0..WRITERS).map(|number| Box::pin(writer(number)) as _).collect();
+    together(work).await;
+    for number in 0..WRITERS {
+        let found = get(store, "returned", &[&key(number)]).await;
+        let last = Some(Bytes::copy_from_slice(&(ROUNDS - 1).to_le_bytes()));
+        assert_eq!(found, [last], "writer {number}: what was written last is there");
+    }
 }
 
 async fn removal(store: &dyn OnlineStore) {

@@ -133,7 +133,6 @@ impl Online {
             .collect();
         keys.sort_unstable();
         keys.dedup();
-        progress.forgotten = true;
         let mut removed = 0;
         for keys in keys.chunks(PAGE) {
             let found = self.store.get(space, keys).await?;
@@ -141,6 +140,7 @@ impl Online {
             let mut entries: Vec<OnlineEntry> =
                 there.map(|(key, _)| removal(space, key.clone())).collect();
             removed += entries.len() as u64;
+            progress.removed();
             let (key, value) = (Space::progress_key(), Some(progress.to_bytes()?));
             entries.push(OnlineEntry { space: space.to_owned(), key, value });
             self.put(writer, entries).await?;

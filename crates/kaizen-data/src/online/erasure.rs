@@ -63,12 +63,6 @@ impl Online {
         if types.typed_columns().len() == named.typed_columns().len() {
             return self.forget_in(writer, space, entities).await;
         }
-        progress.forgotten = true;
-        let progress = OnlineEntry {
-            space: space.to_owned(),
-            key: Space::progress_key(),
-            value: Some(progress.to_bytes()?),
-        };
         let (mut removed, mut after) = (0, None);
         loop {
             let page = self.store.page(space, after.as_ref(), PAGE).await?;
@@ -77,8 +71,14 @@ impl Online {
             let doomed = compute(move || with(&types, named, &entities, keys)).await?;
             if !doomed.is_empty() {
                 removed += doomed.len() as u64;
+                progress.removed();
+                let progress = OnlineEntry {
+                    space: space.to_owned(),
+                    key: Space::progress_key(),
+                    value: Some(progress.to_bytes()?),
+                };
                 let entries = doomed.into_iter().map(|key| removal(space, key));
-                self.put(writer, entries.chain([progress.clone()]).collect()).await?;
+                self.put(writer, entries.chain([progress]).collect()).await?;
             }
             after = page.next;
             if after.is_none() {

@@ -93,6 +93,7 @@ impl Online {
                 from: done.as_ref().map_or(i64::MIN, |done| done.from).max(from),
                 rows: done.as_ref().map_or(0, |done| done.rows) + count,
                 forgotten: done.as_ref().is_some_and(|done| done.forgotten),
+                removals: done.as_ref().map_or(0, |done| done.removals),
                 offset: Some(if last { offset } else { offsets.end }),
                 keys: view.keys().to_vec(),
                 key_types,

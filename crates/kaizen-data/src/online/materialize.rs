@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     keep: i64,
     /// No question before this instant can be answered already.
     floor: i64,
+    /// How many writes have removed entities before.
+    removals: u64,
 }
 
 /// One write: rows that become known up to an instant.
@@ -86,7 +88,20 @@ impl Plan {
         pending.sort_by_key(|row| known_at(*row));
         let (view, layout) = (view.clone(), Layout::of(view));
         let floor = done.map_or(i64::MIN, |done| done.from);
-        Ok(Self { view, layout, key_types, source, moments, pending, before, until, keep, floor })
+        let removals = done.map_or(0, |done| done.removals);
+        Ok(Self {
+            view,
+            layout,
+            key_types,
+            source,
+            moments,
+            pending,
+            before,
+            until,
+            keep,
+            floor,
+            removals,
+        })
     }
 
     /// The one write that merges all rows of a part of a log; afterwards the view goes as far as
@@ -101,10 +116,20 @@ impl Plan {
         let pending: Vec<u32> =
             (0_u32..).zip(&moments).filter_map(|(row, moment)| moment.map(|_| row)).collect();
         let (view, layout) = (view.clone(), Layout::of(view));
-        let (until, floor, before, keep) = (after.until, after.from, 0, 0);
-        let plan =
-            Self { view, layout, key_types, source, moments, pending, before, until, keep, floor };
-        let mut chunk = plan.chunk(&plan.pending, until, after.rows)?;
+        let plan = Self {
+            view,
+            layout,
+            key_types,
+            source,
+            moments,
+            pending,
+            before: 0,
+            until: after.until,
+            keep: 0,
+            floor: after.from,
+            removals: after.removals,
+        };
+        let mut chunk = plan.chunk(&plan.pending, after.until, after.rows)?;
         chunk.after = after;
         Ok((plan, chunk))
     }
@@ -168,6 +193,7 @@ impl Plan {
             from,
             rows: done,
             forgotten: false,
+            removals: self.removals,
             offset: None,
             keys: self.view.keys().to_vec(),
             key_types: self.key_types.names(),

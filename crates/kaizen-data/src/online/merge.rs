@@ -5,7 +5,7 @@ use kaizen_table::{FeatureView, Value, Window};
 
 use super::tail::{Rows, Stored};
 use super::tile::{Tiles, item};
-use crate::point_in_time::{Layout, Moment, nanos};
+use crate::point_in_time::{Layout, Moment};
 
 /// What is to be kept of each entity when these rows have come, by the numbers of the entities:
 /// whatever a question at `from` or later can still need.
@@ -91,8 +91,8 @@ impl Merge<'_> {
     /// Which of an entity's rows a question at `from` or later can still need besides tiles.
     ///
     /// A column feature needs every row that became known later, and the latest of those known
-    /// before, unless that is too old already; a window the rows that are young enough for it, one
-    /// with hops only those of them that became known later.
+    /// before: that it is too old already is an answer, too. A window needs the rows that are young
+    /// enough for it, one with hops only those of them that became known later.
     fn needed(&self, own: &[u32]) -> Vec<u32> {
         let begin = |hops: bool| {
             let own = self.windows().filter(|window| window.hop_seconds.is_some() == hops);
@@ -107,12 +107,10 @@ impl Merge<'_> {
         let takes_latest = columns.next().is_some();
         let event = |row: u32| self.rows.event[row as usize];
         let known_later = |row: u32| self.known_at[row as usize] > self.from;
-        let ttl = self.view.ttl_seconds().map(nanos);
-        let age = |row: u32| u64::try_from(self.from.saturating_sub(event(row))).unwrap_or(0);
         // The last of equals, as offline.
         let before = own.iter().copied().filter(|row| !known_later(*row));
         let latest = before.max_by_key(|row| (event(*row), self.rows.known[*row as usize], *row));
-        let latest = latest.filter(|row| takes_latest && ttl.is_none_or(|ttl| age(*row) <= ttl));
+        let latest = latest.filter(|_| takes_latest);
         let kept = |row: &u32| {
             inside(sliding, event(*row))
                 || Some(*row) == latest

@@ -107,9 +107,9 @@ impl Store {
             }
         }
         transaction.commit()?;
-        let state = Arc::new(State::read(&self.database)?);
+        // Read while nobody else can keep a state: of two puts the later state is kept last.
         let mut kept = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        *kept = state;
+        *kept = Arc::new(State::read(&self.database)?);
         Ok(())
     }
 }

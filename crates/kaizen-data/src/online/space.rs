@@ -109,6 +109,10 @@ pub(crate) struct Progress {
     /// Entities were forgotten since, so that the source may have fewer rows of that time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) forgotten: bool,
+    /// How many writes have removed entities. Every other write changes what stands above or below;
+    /// with this none leaves the bytes as they were.
+    #[serde(default, skip_serializing_if = "is_zero", with = "serde_int")]
+    pub(crate) removals: u64,
     /// The offset from which a log of rows is followed on; `None` if the view is materialised.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_offset")]
     pub(crate) offset: Option<u64>,
@@ -116,6 +120,10 @@ pub(crate) struct Progress {
     pub(crate) keys: Vec<String>,
     /// The types in which they are compared.
     pub(crate) key_types: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An optional offset, as [`serde_int`] has integers.
@@ -150,6 +158,12 @@ impl Progress {
     /// The columns that name an entity, with the types in which they are compared.
     pub(crate) fn key_types(&self) -> Result<KeyTypes> {
         KeyTypes::parse(&self.keys, &self.key_types)
+    }
+
+    /// Says that entities are removed in the write that brings it.
+    pub(crate) fn removed(&mut self) {
+        self.forgotten = true;
+        self.removals = self.removals.wrapping_add(1);
     }
 
     /// The instant, for messages.
@@ -191,12 +205,14 @@ mod tests {
             from: i64::MIN,
             rows: u64::MAX,
             forgotten: false,
+            removals: 0,
             offset: None,
             keys: vec!["k".to_owned()],
             key_types: vec!["Int64".to_owned()],
         };
         assert_eq!(Progress::parse(&progress.to_bytes().unwrap()).unwrap(), progress);
-        (progress.offset, progress.forgotten) = (Some(u64::MAX), true);
+        progress.offset = Some(u64::MAX);
+        progress.removed();
         assert_eq!(Progress::parse(&progress.to_bytes().unwrap()).unwrap(), progress);
         assert_eq!(Progress::parse(b"{}").unwrap_err().kind(), ErrorKind::Corrupt);
     }
