@@ -37,7 +37,9 @@ pub struct ViewAnswer {
     /// What was found. Length: the rows.
     pub status: Vec<Status>,
     /// The event time, in nanoseconds UTC, of the latest row that is seen, whether or not it is
-    /// too old. Length: the rows.
+    /// too old. A view of windows alone keeps only rows that a window may need, and of windows with
+    /// hops none that is in a tile: it tells the latest of those that are kept, if any. Length: the
+    /// rows.
     pub event_time: Vec<Option<i64>>,
 }
 
@@ -48,9 +50,11 @@ pub enum Status {
     Present,
     /// A row of the entity is seen, but no column feature of the view has a value in it.
     Missing,
-    /// No row of the entity is seen, or a key is missing.
+    /// No row of the entity is seen, or a key is missing. Of a view of windows alone rows are not
+    /// kept that no window can need: an entity that has only such is not found.
     NotFound,
-    /// The latest row that is seen is older than the TTL. Windows do not end by it.
+    /// The latest row that is seen is older than the TTL. Windows do not end by it, and a view of
+    /// windows alone is never outside.
     OutsideTtl,
 }
 
@@ -223,16 +227,10 @@ fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> R
         .filter(|(feature, _)| matches!(feature.value, Value::Column(_)))
         .map(|(_, values)| values)
         .collect();
-    // A row that was too old when it was written is gone, but its entity is there.
-    let expired = |probe: &Probe| {
-        let tail = probe.entity.and_then(|entity| tails.get(entity as usize)?.as_ref());
-        view.ttl_seconds().is_some() && tail.is_some()
-    };
     // Tiles know that there were rows, and not which was the latest.
     let is_tiled = |probe: &Probe| probe.entity.is_some_and(|entity| stored.has_tiles(entity));
     let status = |(row, (probe, sight)): (usize, (&Probe, &Sight))| match sight.status {
         Seen::Unknown if of_columns.is_empty() && is_tiled(probe) => Status::Present,
-        Seen::Unknown if expired(probe) => Status::OutsideTtl,
         Seen::Unknown => Status::NotFound,
         _ if of_columns.is_empty() => Status::Present,
         Seen::Expired => Status::OutsideTtl,

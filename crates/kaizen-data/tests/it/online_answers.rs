@@ -47,7 +47,40 @@ async fn an_answer_says_what_was_found() {
     assert_eq!(of_view.name, "brief");
     assert_eq!(of_view.status, [Present, Missing, OutsideTtl, OutsideTtl, NotFound, Present]);
     let at = |row: usize| of_view.event_time[row].map(|nanos| nanos / S);
-    assert_eq!([at(0), at(1), at(3), at(4)], [Some(95), Some(96), Some(90), None]);
+    let event_times: Vec<Option<i64>> = (0..5).map(at).collect();
+    assert_eq!(event_times, [Some(95), Some(96), Some(50), Some(90), None]);
+}
+
+/// A row that is there, but is not known yet, is not one that is too old.
+#[tokio::test]
+async fn what_is_not_known_yet_is_not_found_and_what_is_too_old_was_found() {
+    let view = FeatureView::builder("late").source("s").key("k").ttl_seconds(10);
+    let view = view.known_after(5).column("x", DataType::Float64).build().unwrap();
+    let store = Arc::new(MemoryOnlineStore::default());
+    let online = Online::new(store).keep_seconds(20);
+    // Known from 93 on; from 55 and 93 on; from 55 on.
+    let all = [(1, 88, Some(1.0)), (2, 50, Some(2.0)), (2, 88, Some(3.0)), (3, 50, Some(4.0))];
+    let source = MemorySource::new("s", rows(&all));
+    online.materialize(&view, &source, second(100), &Silent).await.unwrap();
+    use Status::{NotFound, OutsideTtl, Present};
+    let status = |at: i64| {
+        let (online, view) = (&online, view.clone());
+        async move {
+            let asked = request(vec![1, 2, 3], at * S);
+            let answer = online.answer(&service(view), &asked, "at").await.unwrap();
+            answer.views[0].status.clone()
+        }
+    };
+    assert_eq!(status(92).await, [NotFound, OutsideTtl, OutsideTtl]);
+    assert_eq!(status(93).await, [Present, Present, OutsideTtl]);
+    assert_eq!(status(100).await, [OutsideTtl, OutsideTtl, OutsideTtl]);
+
+    let windows = FeatureView::builder("windows").source("s").key("k").ttl_seconds(10);
+    let windows = windows.window("n", Aggregate::Count, "x", 20).build().unwrap();
+    online.materialize(&windows, &source, second(100), &Silent).await.unwrap();
+    let asked = request(vec![1, 3, 4], 100 * S);
+    let answer = online.answer(&service(windows), &asked, "at").await.unwrap();
+    assert_eq!(answer.views[0].status, [Present, NotFound, NotFound]);
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use kaizen_core::{Bytes, ErrorKind, Silent};
+use arrow::array::RecordBatch;
+use kaizen_core::{Bytes, ErrorKind, Result, Silent, async_trait};
 use kaizen_data::{
     MemoryOnlineStore, MemorySource, Online, RedbOnlineStore, SnapshotOnlineStore, open_online,
 };
-use kaizen_table::{OnlineStore, numbers};
+use kaizen_table::{OnlineEntry, OnlinePage, OnlineStore, numbers};
 use kaizen_testkit::online_store::same;
 
 use crate::online::{S, events, request, second, service, view};
@@ -79,6 +80,51 @@ async fn what_cannot_be_exported_is_named_and_leaves_nothing() {
     let error = SnapshotOnlineStore::open(folder.path().join("x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
     assert!(error.to_string().contains("it is no snapshot"), "{error}");
+}
+
+/// Another program forgets an entity after each page that is read.
+#[derive(Debug)]
+struct Forgetting {
+    store: Arc<MemoryOnlineStore>,
+    gone: RecordBatch,
+}
+
+#[async_trait]
+impl OnlineStore for Forgetting {
+    async fn get(&self, space: &str, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        self.store.get(space, keys).await
+    }
+
+    async fn put(&self, entries: Vec<OnlineEntry>) -> Result<()> {
+        self.store.put(entries).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<String>> {
+        self.store.spaces().await
+    }
+
+    async fn page(&self, space: &str, after: Option<&Bytes>, most: usize) -> Result<OnlinePage> {
+        let page = self.store.page(space, after, most).await;
+        let other = Online::new(Arc::clone(&self.store) as Arc<dyn OnlineStore>);
+        other.forget("v", &self.gone).await?;
+        page
+    }
+}
+
+#[tokio::test]
+async fn what_is_forgotten_during_an_export_is_noticed_the_second_time_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("features.kz");
+    let store = Arc::new(MemoryOnlineStore::default());
+    let online = filled(Arc::clone(&store) as Arc<dyn OnlineStore>).await;
+    let gone = |key| request(vec![key], 0).project(&[0]).unwrap();
+    online.forget("v", &gone(99)).await.unwrap();
+    let forgetting = Online::new(Arc::new(Forgetting { store, gone: gone(7) }));
+    for _ in 0..2 {
+        let error = forgetting.export(&[view()], &path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    }
+    online.export(&[view()], &path).await.unwrap();
 }
 
 #[tokio::test]
