@@ -9,7 +9,8 @@ use arrow::datatypes::Float64Type;
 use kaizen_core::{Bytes, DataType, ErrorKind, Field, Silent};
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, Status};
 use kaizen_table::{
-    Aggregate, FeatureService, FeatureView, Functions, OnDemand, OnlineEntry, OnlineStore, numbers,
+    Aggregate, FeatureService, FeatureView, Functions, Known, OnDemand, OnlineEntry, OnlineStore,
+    numbers,
 };
 
 use crate::cases::instants;
@@ -55,7 +56,8 @@ async fn an_answer_says_what_was_found() {
 #[tokio::test]
 async fn what_is_not_known_yet_is_not_found_and_what_is_too_old_was_found() {
     let view = FeatureView::builder("late").source("s").key("k").ttl_seconds(10);
-    let view = view.known_after(5).column("x", DataType::Float64).build().unwrap();
+    let view =
+        view.known(Known::After { seconds: 5 }).column("x", DataType::Float64).build().unwrap();
     let store = Arc::new(MemoryOnlineStore::default());
     let online = Online::new(store).keep_seconds(20);
     // Known from 93 on; from 55 and 93 on; from 55 on.
