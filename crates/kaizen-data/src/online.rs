@@ -5,6 +5,7 @@ mod definitions;
 mod erasure;
 mod export;
 mod follow;
+mod latest;
 mod materialize;
 mod memory;
 mod merge;

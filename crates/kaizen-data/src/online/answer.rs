@@ -6,11 +6,11 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use kaizen_core::{Bytes, Error, Result, Timestamp, compute};
 use kaizen_table::{FeatureService, FeatureView, Value};
 
-use super::Online;
 use super::prepared::{Prepared, Reach};
 use super::space::Space;
 use super::tail::Stored;
 use super::tiled;
+use super::{Online, latest};
 use crate::feature_store::{check_request, extended};
 use crate::keys::KeyTypes;
 use crate::on_demand::with_computed;
@@ -212,6 +212,12 @@ impl Asked {
 
 fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> Result<Found> {
     let (view, layout) = (&prepared.view, &prepared.layout);
+    if prepared.latest {
+        let (columns, sights) = latest::answer(view, layout, tails, probes)?;
+        let status = |(row, sight): (usize, &Sight)| status(sight, row, columns.iter());
+        let status = sights.iter().enumerate().map(status).collect();
+        return Ok((columns, view_answer(view, status, &sights)));
+    }
     let stored = Stored::decode(layout, tails)?;
     let tiled = tiled::columns(view, layout, &stored, probes)?;
     let rows = &stored.rows;
@@ -231,14 +237,30 @@ fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> R
     let is_tiled = |probe: &Probe| probe.entity.is_some_and(|entity| stored.has_tiles(entity));
     let status = |(row, (probe, sight)): (usize, (&Probe, &Sight))| match sight.status {
         Seen::Unknown if of_columns.is_empty() && is_tiled(probe) => Status::Present,
-        Seen::Unknown => Status::NotFound,
-        _ if of_columns.is_empty() => Status::Present,
-        Seen::Expired => Status::OutsideTtl,
-        Seen::Found if of_columns.iter().all(|values| values.is_null(row)) => Status::Missing,
-        Seen::Found => Status::Present,
+        Seen::Expired if of_columns.is_empty() => Status::Present,
+        Seen::Found if of_columns.is_empty() => Status::Present,
+        _ => status(sight, row, of_columns.iter().copied()),
     };
     let status = probes.iter().zip(&found.sights).enumerate().map(status).collect();
+    Ok((found.columns, view_answer(view, status, &found.sights)))
+}
+
+/// What a view has for a row that sees this, given its column features, of which there is one.
+fn status<'a>(
+    sight: &Sight,
+    row: usize,
+    mut of_columns: impl Iterator<Item = &'a ArrayRef>,
+) -> Status {
+    match sight.status {
+        Seen::Unknown => Status::NotFound,
+        Seen::Expired => Status::OutsideTtl,
+        Seen::Found if of_columns.all(|values| values.is_null(row)) => Status::Missing,
+        Seen::Found => Status::Present,
+    }
+}
+
+fn view_answer(view: &FeatureView, status: Vec<Status>, sights: &[Sight]) -> ViewAnswer {
     let event = |sight: &Sight| (sight.status != Seen::Unknown).then_some(sight.event);
-    let event_time = found.sights.iter().map(event).collect();
-    Ok((found.columns, ViewAnswer { name: view.name().to_owned(), status, event_time }))
+    let event_time = sights.iter().map(event).collect();
+    ViewAnswer { name: view.name().to_owned(), status, event_time }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kaizen_core::{Bytes, Result};
 use kaizen_table::FeatureView;
 
+use super::latest;
 use super::space::{Progress, Space};
 use crate::keys::KeyTypes;
 use crate::point_in_time::Layout;
@@ -20,6 +21,8 @@ pub(crate) struct Prepared {
     pub(crate) view: FeatureView,
     pub(crate) space: Space,
     pub(crate) layout: Layout,
+    /// Whether [`latest`](super::latest) answers it.
+    pub(crate) latest: bool,
     /// How far the view goes, as it was when it was last read.
     reach: RwLock<Option<Arc<Reach>>>,
 }
@@ -34,8 +37,8 @@ pub(crate) struct Reach {
 
 impl Prepared {
     fn new(view: &FeatureView) -> Result<Self> {
-        let (space, layout) = (Space::of(view)?, Layout::of(view));
-        Ok(Self { view: view.clone(), space, layout, reach: RwLock::default() })
+        let (space, layout, latest) = (Space::of(view)?, Layout::of(view), latest::answers(view));
+        Ok(Self { view: view.clone(), space, layout, latest, reach: RwLock::default() })
     }
 
     /// How far the view went when it was last read.

@@ -60,12 +60,7 @@ impl Stored {
                 continue;
             };
             let mut reader = Reader(tail);
-            let version = reader.take(1)?[0];
-            if version != VERSION {
-                return Err(Error::corrupt(format!("online rows of version {version}")));
-            }
-            let until = reader.word()?;
-            let count = reader.number()? as usize;
+            let (until, count) = reader.head()?;
             let event = reader.words(count)?.map(i64::from_le_bytes);
             rows.event.extend(event);
             rows.entity.resize(rows.event.len(), entity as u32);
@@ -76,9 +71,7 @@ impl Stored {
                 column.read(&mut reader, count)?;
             }
             tiles.push(Tiles::read(layout, &types, until, &mut reader)?);
-            if !reader.0.is_empty() {
-                return Err(Error::corrupt("online rows: more bytes than rows"));
-            }
+            reader.end()?;
         }
         rows.values = columns.into_iter().map(Column::finish).collect::<Result<_>>()?;
         Ok(Self { rows, tiles })
@@ -172,6 +165,24 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// What a tail begins with: the instant up to which rows are in tiles, and how many rows
+    /// follow.
+    pub(super) fn head(&mut self) -> Result<(i64, usize)> {
+        let version = self.take(1)?[0];
+        if version != VERSION {
+            return Err(Error::corrupt(format!("online rows of version {version}")));
+        }
+        Ok((self.word()?, self.number()? as usize))
+    }
+
+    /// Checks that all was taken.
+    pub(super) fn end(&self) -> Result<()> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(Error::corrupt("online rows: more bytes than rows")),
+        }
+    }
+
     /// Eight bytes.
     pub(super) fn word(&mut self) -> Result<i64> {
         Ok(self.words(1)?.next().map_or(0, i64::from_le_bytes))
@@ -200,18 +211,21 @@ impl<'a> Reader<'a> {
         Ok(bytes.first().copied().map_or(0, u32::from_le_bytes))
     }
 
-    fn words(&mut self, count: usize) -> Result<impl Iterator<Item = [u8; 8]> + use<'a>> {
+    pub(super) fn words(
+        &mut self,
+        count: usize,
+    ) -> Result<impl Iterator<Item = [u8; 8]> + use<'a>> {
         Ok(self.take(count.saturating_mul(8))?.as_chunks::<8>().0.iter().copied())
     }
 
-    fn bits(&mut self, count: usize) -> Result<impl Iterator<Item = bool> + use<'a>> {
+    pub(super) fn bits(&mut self, count: usize) -> Result<impl Iterator<Item = bool> + use<'a>> {
         let bytes = self.take(count.div_ceil(8))?;
         Ok((0..count).map(move |index| bytes[index / 8] >> (index % 8) & 1 == 1))
     }
 }
 
 /// A slot as it is read, over all tails.
-struct Column {
+pub(super) struct Column {
     valid: Vec<bool>,
     values: Values,
 }
@@ -225,7 +239,7 @@ enum Values {
 
 impl Column {
     /// A column with room for so many values.
-    fn of(data_type: DataType, rows: usize) -> Result<Self> {
+    pub(super) fn of(data_type: DataType, rows: usize) -> Result<Self> {
         let values = match data_type {
             DataType::Bool => Values::Bool(Vec::with_capacity(rows)),
             DataType::Int64 => Values::Int64(Vec::with_capacity(rows)),
@@ -258,7 +272,52 @@ impl Column {
         Ok(())
     }
 
-    fn finish(self) -> Result<ArrayRef> {
+    /// Takes the rows of a tail from the reader, and keeps the value of one of them; of none a
+    /// missing one.
+    pub(super) fn read_one(
+        &mut self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        row: Option<usize>,
+    ) -> Result<()> {
+        let bit = |bits: &[u8]| row.is_some_and(|row| bits[row / 8] >> (row % 8) & 1 == 1);
+        self.valid.push(bit(reader.take(count.div_ceil(8))?));
+        let mut word = || {
+            let words = reader.take(count.saturating_mul(8))?.as_chunks::<8>().0;
+            Ok::<_, Error>(row.map_or([0; 8], |row| words[row]))
+        };
+        match &mut self.values {
+            Values::Int64(values) => values.push(i64::from_le_bytes(word()?)),
+            Values::Float64(values) => values.push(f64::from_le_bytes(word()?)),
+            Values::Bool(values) => values.push(bit(reader.take(count.div_ceil(8))?)),
+            Values::Utf8 { ends, bytes } => {
+                let (found, _) = reader.take(count.saturating_mul(4))?.as_chunks::<4>();
+                let end = |rows: usize| match rows.checked_sub(1) {
+                    Some(last) => u32::from_le_bytes(found[last]) as usize,
+                    None => 0,
+                };
+                let text = reader.take(end(count))?;
+                let own = row.map_or(0..0, |row| end(row)..end(row + 1));
+                let message = "online rows: text that ends before it begins";
+                bytes.extend(text.get(own).context(ErrorKind::Corrupt, message)?);
+                ends.push(i32::try_from(bytes.len()).context(ErrorKind::Limit, "online text")?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that is not there.
+    pub(super) fn push_missing(&mut self) {
+        self.valid.push(false);
+        match &mut self.values {
+            Values::Bool(values) => values.push(false),
+            Values::Int64(values) => values.push(0),
+            Values::Float64(values) => values.push(0.0),
+            Values::Utf8 { ends, bytes } => ends.push(bytes.len() as i32),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<ArrayRef> {
         let nulls = Some(NullBuffer::from(self.valid)).filter(|nulls| nulls.null_count() > 0);
         Ok(match self.values {
             Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),

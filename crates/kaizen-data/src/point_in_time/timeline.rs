@@ -86,7 +86,7 @@ pub(crate) struct Sight {
 
 impl Sight {
     /// What a question about nobody sees.
-    pub(super) const NOTHING: Self =
+    pub(crate) const NOTHING: Self =
         Self { row: 0, status: Status::Unknown, hidden: false, event: 0 };
 
     /// The row that answers.
