@@ -2,6 +2,7 @@
 
 use kaizen_core::{Digest, Result};
 use kaizen_table::SourceFile;
+use serde::Serialize;
 
 mod csv;
 pub(crate) mod file;
@@ -23,10 +24,17 @@ mod selection;
 pub(crate) mod spans;
 pub(crate) mod zone;
 
-/// The digest of what is in these files, ordered by path.
-pub(crate) fn scan_digest(files: &[SourceFile]) -> Result<Digest> {
-    match files {
-        [only] => Ok(only.digest),
-        several => Digest::of_json(several),
+/// The digest of the rows in these files, ordered by path: that of the bytes of one file that holds
+/// all there is to know, else that of the list. `paths` says whether columns are in the files'
+/// paths, `reading` what of the way in which they are read decides what their rows are.
+pub(crate) fn scan_digest<R: Serialize>(
+    files: &[SourceFile],
+    paths: bool,
+    reading: Option<R>,
+) -> Result<Digest> {
+    match (files, reading) {
+        (files, Some(reading)) => Digest::of_json(&(reading, files)),
+        ([only], None) if !paths => Ok(only.digest),
+        (files, None) => Digest::of_json(files),
     }
 }

@@ -1,5 +1,6 @@
 //! Files as a source.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::source::hive::{Hive, partitions};
 use crate::source::parts::unchanged;
 use crate::source::place::{Listed, Place};
 use crate::source::reading::{Files, Reads};
+use crate::source::remote::shown;
 use crate::source::scan_digest;
 use crate::source::selection::Selection;
 use crate::source::spans::{spans, whole};
@@ -33,36 +35,58 @@ const AT_ONCE: usize = 4;
 /// - the path of a folder, which stands for all files of the format below it, less those whose name
 ///   or folder begins with `.` or `_`;
 /// - a pattern such as `data/**/*.parquet`, in which `*` and `?` stand for any text and any one
-///   character of a name, and `**` for any folders;
+///   character of a name, and `**` for any folders; a name that begins with `.` is only found by a
+///   pattern that does;
 /// - one of these as a URL: `file://`, and with the features `aws`, `azure`, `gcp` also `s3://`,
-///   `az://` or `abfs://`, `gs://`. Credentials and the endpoint are taken from the environment
+///   `az://` or `abfs://`, `gs://`. A URL has no credentials in it: these and the endpoint are taken from the environment
 ///   variables of the store (`AWS_…`, `AZURE_…`, `GOOGLE_…`) and from
 ///   [options](FileSourceBuilder::option).
 ///
 /// Folders named `key=value` are columns ("Hive partitions"): integers if every value is one, else
-/// text; `__HIVE_DEFAULT_PARTITION__` is a missing value. All files have the same columns of the
+/// text, and a value that would not be written so, such as `007`, makes the column text;
+/// `__HIVE_DEFAULT_PARTITION__` is a missing value. These are the folders below the location; those
+/// of a pattern begin with the ones right before its first name that has a `*` or `?`. All files have the same columns of the
 /// same types as the first one by path, or reading fails with the names of file and column.
 ///
 /// What is read is looked up anew each time: new files are seen, changed ones read again, and one
 /// that vanished in between is an error that names it. The digest of a [`Scan`] names exactly the
-/// bytes that were decoded. Files up to 64 MiB are hashed and decoded from the same bytes in
+/// rows that were decoded: the bytes of the files, and with them their paths if these hold columns,
+/// the declared columns of CSV files, their delimiter and texts of missing values, and the declared
+/// time zone. Files up to 64 MiB are hashed and decoded from the same bytes in
 /// memory, larger ones in ranges, and checked to be unchanged afterwards. Digests are kept while a
 /// file's size and time of change, or its tag in the store, are the same; and so are up to 256 MiB
 /// of decoded columns.
-#[derive(Debug)]
 pub struct FileSource {
     name: String,
     files: Arc<Files>,
 }
 
+impl fmt::Debug for FileSource {
+    /// Where it is, without what may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, options) = (self.files.place.describe(), &self.files.options);
+        let mut shown = f.debug_struct("FileSource");
+        shown.field("name", &self.name).field("place", &place).field("options", options).finish()
+    }
+}
+
 /// A [`FileSource`] that is being described.
-#[derive(Debug)]
 #[must_use]
 pub struct FileSourceBuilder {
     name: String,
     location: PathBuf,
     options: FileOptions,
     zone: Option<String>,
+}
+
+impl fmt::Debug for FileSourceBuilder {
+    /// What was said so far, without what may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let location = shown(&self.location.to_string_lossy());
+        let mut described = f.debug_struct("FileSourceBuilder");
+        described.field("name", &self.name).field("location", &location);
+        described.field("options", &self.options).field("zone", &self.zone).finish()
+    }
 }
 
 impl FileSourceBuilder {
@@ -109,7 +133,7 @@ impl FileSourceBuilder {
     }
 
     /// An option of the object store, under the names that `object_store` gives them, such as
-    /// `aws_endpoint`.
+    /// `aws_endpoint`. Its value is in no message and no `Debug`, for it may be a secret.
     pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.store.insert(key.into(), value.into());
         self
@@ -267,7 +291,8 @@ impl FileSource {
         if batches.is_empty() {
             batches.push(empty);
         }
-        let digest = scan_digest(&files)?;
+        let reading = self.files.options.reading(listing.format);
+        let digest = scan_digest(&files, listing.hive.has_columns(), reading)?;
         Ok(Scan { digest, files, batches })
     }
 

@@ -1,14 +1,16 @@
 //! Formats of files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use kaizen_core::{Context, Error, ErrorKind, Result};
 use kaizen_table::During;
+use serde::Serialize;
 
 use crate::parquet_file::ParquetFile;
 use crate::source::csv::{CsvFile, CsvOptions};
@@ -44,7 +46,7 @@ impl Format {
 }
 
 /// How files are read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FileOptions {
     pub(crate) format: Option<Format>,
     pub(crate) csv: CsvOptions,
@@ -53,6 +55,36 @@ pub(crate) struct FileOptions {
     pub(crate) partitions: Vec<(String, String)>,
     /// For the object store.
     pub(crate) store: BTreeMap<String, String>,
+}
+
+/// What of the options decides what the rows of the same bytes are.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reading {
+    /// Names and types, the delimiter, and the texts of missing values.
+    csv: Option<(Vec<(String, String)>, u8, Vec<String>)>,
+    zone: Option<String>,
+}
+
+impl FileOptions {
+    /// What decides how the rows of files of this format are read; `None` if only the files do.
+    pub(crate) fn reading(&self, format: Format) -> Option<Reading> {
+        let CsvOptions { columns, delimiter, missing } = &self.csv;
+        let typed = |field: &Field| (field.name().clone(), field.data_type().to_string());
+        let csv = (format == Format::Csv)
+            .then(|| (columns.iter().map(typed).collect(), *delimiter, missing.clone()));
+        let zone = self.zone.as_ref().map(|zone| zone.name().to_owned());
+        (csv.is_some() || zone.is_some()).then_some(Reading { csv, zone })
+    }
+}
+
+impl fmt::Debug for FileOptions {
+    /// Of the options of the store only the names: their values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { format, csv, zone, partitions, store } = self;
+        let mut shown = f.debug_struct("FileOptions");
+        shown.field("format", format).field("csv", csv).field("zone", zone);
+        shown.field("partitions", partitions).field("store", &store.keys()).finish()
+    }
 }
 
 /// A file of which it is known what columns it has.
@@ -102,9 +134,7 @@ impl Decoder {
             Some(_) => Zone::schema(&schema),
             None => schema.as_ref().clone(),
         };
-        let field = |field: &Arc<arrow::datatypes::Field>| {
-            Arc::new(field.as_ref().clone().with_nullable(true))
-        };
+        let field = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
         Schema::new(zoned.fields().iter().map(field).collect::<Vec<_>>())
     }
 

@@ -58,7 +58,8 @@ pub(crate) struct Hive {
 }
 
 impl Hive {
-    /// Of all files of a source. A column holds integers if every value of it is one, else text.
+    /// Of all files of a source. A column holds integers if every value of it is one, written as
+    /// integers are, else text.
     pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a str>) -> Result<Self> {
         let (mut keys, mut hive): (Option<(String, Vec<String>)>, _) = (None, Self::default());
         for path in paths {
@@ -80,11 +81,18 @@ impl Hive {
         }
         for (place, name) in keys.map(|(_, names)| names).unwrap_or_default().iter().enumerate() {
             let mut values = hive.values.values().filter_map(|values| values[place].as_deref());
-            let integers = values.all(|value| value.parse::<i64>().is_ok());
+            // `007` is not 7: a text that the number does not give back is none.
+            let integer = |value: &str| value.parse::<i64>().is_ok_and(|n| n.to_string() == value);
+            let integers = values.all(integer);
             let data_type = if integers { DataType::Int64 } else { DataType::Utf8 };
             hive.fields.push(Field::new(name, data_type, true));
         }
         Ok(hive)
+    }
+
+    /// Whether there are partition columns.
+    pub(crate) fn has_columns(&self) -> bool {
+        !self.fields.is_empty()
     }
 
     /// Whether this is a partition column.
@@ -132,6 +140,11 @@ mod tests {
         assert_eq!(hive.column(paths[1], "y", 2).unwrap().null_count(), 2);
         assert_eq!(hive.column(paths[0], "c", 1).unwrap().as_string::<i32>().value(0), "New York");
         assert_eq!(hive.column(paths[1], "c", 1).unwrap().as_string::<i32>().value(0), "%zz");
+        for text in ["007", "+7", "-0", "7 "] {
+            let paths = [format!("y={text}/a"), "y=7/b".to_owned()];
+            let hive = Hive::of(paths.iter().map(String::as_str)).unwrap();
+            assert_eq!(hive.column(&paths[0], "y", 1).unwrap().as_string::<i32>().value(0), text);
+        }
         let odd = Hive::of(["y=1/a", "z=1/a"].into_iter()).unwrap_err().to_string();
         assert!(odd.contains("`z=1/a`") && odd.contains("`z`"), "{odd}");
         assert!(Hive::of(["y=1/y=2/a"].into_iter()).unwrap_err().to_string().contains("`y`"));

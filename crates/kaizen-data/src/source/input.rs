@@ -1,5 +1,6 @@
 //! The bytes of one file, in memory or read in ranges.
 
+use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -34,11 +35,17 @@ enum Kind {
     Remote(Remote),
 }
 
-#[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) meta: ObjectMeta,
     pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl fmt::Debug for Remote {
+    /// What the store itself would show may have its credentials in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("meta", &self.meta).finish_non_exhaustive()
+    }
 }
 
 impl Input {

@@ -196,7 +196,7 @@ impl Parts {
             unchanged(pinned, &files)?;
         }
         let digest = match files.is_empty() {
-            false => scan_digest(&files)?,
+            false => scan_digest(&files, false, None::<()>)?,
             true => self.digest_of_rows(&list)?,
         };
         if batches.is_empty() {

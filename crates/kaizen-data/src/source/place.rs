@@ -1,6 +1,7 @@
 //! Where files are: a local folder, or a bucket of an object store.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +15,7 @@ use url::Url;
 
 use crate::source::glob::Glob;
 use crate::source::input::{Input, Remote};
+use crate::source::remote::shown;
 
 /// At most this many files in a source.
 const MAX_FILES: usize = 100_000;
@@ -25,19 +27,26 @@ const MAX_SEEN: usize = 1_000_000;
 const MAX_DEPTH: usize = 64;
 
 /// Some files below a root.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Place {
     root: Root,
     which: Which,
 }
 
-#[derive(Clone, Debug)]
+impl fmt::Debug for Place {
+    /// What the store itself would show may have its credentials in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.describe()).finish()
+    }
+}
+
+#[derive(Clone)]
 enum Root {
     Local(PathBuf),
     Remote { store: Arc<dyn ObjectStore>, prefix: ObjectPath, url: String },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Which {
     One(String),
     All,
@@ -59,9 +68,10 @@ impl Place {
     pub(crate) async fn find(location: &Path, options: &BTreeMap<String, String>) -> Result<Self> {
         match location.to_str().filter(|text| text.contains("://")) {
             Some(text) if text.starts_with("file://") => {
-                let url = Url::parse(text).context(ErrorKind::Invalid, format!("`{text}`"))?;
+                let place = shown(text);
+                let url = Url::parse(text).context(ErrorKind::Invalid, format!("`{place}`"))?;
                 let path = url.to_file_path().ok();
-                let path = path.context(ErrorKind::Invalid, format!("`{text}`: not a path"))?;
+                let path = path.context(ErrorKind::Invalid, format!("`{place}`: not a path"))?;
                 Self::local(&path)
             }
             Some(text) => Self::remote(text, options).await,
@@ -99,9 +109,9 @@ impl Place {
             Some((base, glob)) => (base, Some(glob)),
             None => (text, None),
         };
-        let url = Url::parse(base).context(ErrorKind::Invalid, format!("`{text}`"))?;
+        let url = Url::parse(base).context(ErrorKind::Invalid, format!("`{}`", shown(text)))?;
         let (store, prefix) = crate::source::remote::open(&url, options)?;
-        let found = Root::Remote { store: Arc::clone(&store), prefix, url: base.to_owned() };
+        let found = Root::Remote { store: Arc::clone(&store), prefix, url: shown(base) };
         let Root::Remote { prefix, .. } = &found else { return Err(Error::internal("a root")) };
         if let Some(glob) = glob {
             return Ok(Self { root: found, which: Which::Matching(glob) });
@@ -115,12 +125,12 @@ impl Place {
                     let root = Root::Remote {
                         store: Arc::clone(&store),
                         prefix: folders.iter().cloned().collect(),
-                        url: base.rsplit_once('/').map_or(base, |(folder, _)| folder).to_owned(),
+                        url: shown(base.rsplit_once('/').map_or(base, |(folder, _)| folder)),
                     };
                     return Ok(Self { root, which: Which::One(name.unwrap_or_default()) });
                 }
                 Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(object_error(base, error)),
+                Err(error) => return Err(object_error(&shown(base), error)),
             }
         }
         Ok(Self { root: found, which: Which::All })
@@ -149,7 +159,11 @@ impl Place {
             }
             Root::Remote { store, prefix, url } => {
                 let mut listed = Vec::new();
-                let mut objects = store.list(Some(prefix));
+                let folders = self.which.folders();
+                let folders = ObjectPath::parse(&folders)
+                    .context(ErrorKind::Invalid, format!("`{url}/{folders}`"))?;
+                let below_all: ObjectPath = prefix.parts().chain(folders.parts()).collect();
+                let mut objects = store.list(Some(&below_all));
                 let mut seen = 0;
                 while let Some(meta) =
                     objects.try_next().await.map_err(|error| object_error(url, error))?
@@ -258,6 +272,22 @@ impl Which {
             Self::All => path.split('/').all(|name| !is_hidden(name)),
         }
     }
+
+    /// The folders from the root below which everything is that it takes.
+    fn folders(&self) -> String {
+        match self {
+            Self::Matching(glob) => glob.folders(),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether nothing with this name, or below it, is taken.
+    fn leaves(&self, name: &str) -> bool {
+        match self {
+            Self::Matching(glob) => name.starts_with('.') && !glob.names_hidden(),
+            _ => is_hidden(name),
+        }
+    }
 }
 
 /// What other tools leave in folders, such as `_SUCCESS`, is no data.
@@ -327,7 +357,7 @@ fn bounded(seen: usize, files: usize, place: &str) -> Result<()> {
 
 fn walk(root: &Path, which: &Which) -> Result<Vec<Listed>> {
     let (mut listed, mut seen) = (Vec::new(), 0);
-    let mut folders = vec![(String::new(), 0)];
+    let mut folders = vec![(which.folders(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let path = root.join(&folder);
         let place = || format!("`{}`", path.display());
@@ -344,7 +374,7 @@ fn walk(root: &Path, which: &Which) -> Result<Vec<Listed>> {
             let name = entry.file_name().into_string().map_err(|name| {
                 Error::invalid(format!("{}: the name {name:?} is no text", place()))
             })?;
-            if is_hidden(&name) && !matches!(which, Which::Matching(_)) {
+            if which.leaves(&name) {
                 continue;
             }
             let relative = if folder.is_empty() { name } else { format!("{folder}/{name}") };

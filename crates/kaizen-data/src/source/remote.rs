@@ -8,26 +8,47 @@ use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 use url::Url;
 
+/// A URL for messages: without a password or anything else that may be a secret.
+pub(crate) fn shown(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.split_once(['?', '#']).map_or(rest, |(before, _)| before);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        return format!("{scheme}://{rest}");
+    };
+    // In `abfs://container@account` it is no user that comes first.
+    if scheme.starts_with("abfs") && !user.contains(':') {
+        return format!("{scheme}://{rest}");
+    }
+    format!("{scheme}://{host}{path}")
+}
+
 /// Opens the store that a URL names. What the environment says comes first, then the options.
 pub(crate) fn open(
     url: &Url,
     options: &BTreeMap<String, String>,
 ) -> Result<(Arc<dyn ObjectStore>, ObjectPath)> {
+    let place = shown(url.as_str());
+    if place != url.as_str() {
+        let message = "it has a user, a password or a query; credentials are options";
+        return Err(Error::invalid(format!("`{place}`: {message}")));
+    }
     let (feature, built_in, variables) = match url.scheme() {
         "s3" | "s3a" => ("aws", cfg!(feature = "aws"), "AWS_"),
         "az" | "azure" | "adl" | "abfs" | "abfss" => ("azure", cfg!(feature = "azure"), "AZURE_"),
         "gs" => ("gcp", cfg!(feature = "gcp"), "GOOGLE_"),
         other => {
-            let message = format!("`{url}`: no store of files is known by `{other}:`");
+            let message = format!("`{place}`: no store of files is known by `{other}:`");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
     };
     if !built_in {
-        let message = format!("`{url}`: build kaizen-data with its feature `{feature}` to read it");
+        let message =
+            format!("`{place}`: build kaizen-data with its feature `{feature}` to read it");
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     if let Some(unknown) = options.keys().find(|key| !knows(feature, key)) {
-        return Err(Error::invalid(format!("`{url}`: option `{unknown}` means nothing to it")));
+        return Err(Error::invalid(format!("`{place}`: option `{unknown}` means nothing to it")));
     }
     // A variable that is no text is none that was meant for this.
     let environment = std::env::vars_os()
@@ -35,7 +56,7 @@ pub(crate) fn open(
         .filter(|(key, _)| key.starts_with(variables));
     let given = options.iter().map(|(key, value)| (key.clone(), value.clone()));
     let (store, path) = object_store::parse_url_opts(url, environment.chain(given))
-        .context(ErrorKind::Invalid, format!("`{url}`"))?;
+        .context(ErrorKind::Invalid, format!("`{place}`"))?;
     Ok((Arc::from(store), path))
 }
 
@@ -50,5 +71,31 @@ fn knows(feature: &str, key: &str) -> bool {
         #[cfg(feature = "gcp")]
         "gcp" => key.parse::<object_store::gcp::GoogleConfigKey>().is_ok(),
         _ => !key.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for (text, expected) in [
+            ("s3://bucket/a/b", "s3://bucket/a/b"),
+            ("s3://key:secret@bucket/a@b", "s3://bucket/a@b"),
+            ("s3://key@bucket", "s3://bucket"),
+            ("https://host/a?sig=secret", "https://host/a"),
+            ("gs://bucket/a#secret", "gs://bucket/a"),
+            ("abfs://container@account.host/a", "abfs://container@account.host/a"),
+            ("abfs://container:secret@account/a", "abfs://account/a"),
+            ("/a/b@c?d", "/a/b@c?d"),
+        ] {
+            assert_eq!(shown(text), expected);
+            if text.contains("secret") || text.contains("key@") {
+                let url = Url::parse(text).unwrap();
+                let error = open(&url, &BTreeMap::new()).unwrap_err();
+                assert!(!format!("{error:#} {error:?}").contains("secret"), "{error:?}");
+            }
+        }
     }
 }

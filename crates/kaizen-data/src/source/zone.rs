@@ -23,17 +23,25 @@ const WIDEST_SECONDS: i64 = 26 * 3600;
 /// A local time that occurs twice, when clocks go back, is the earlier of the two. One that does
 /// not occur, when clocks go forward, is moved forward by as much as the clocks.
 #[derive(Clone, Debug)]
-pub(crate) struct Zone(TimeZone);
+pub(crate) struct Zone {
+    name: String,
+    rules: TimeZone,
+}
 
 impl Zone {
     pub(crate) fn named(name: &str) -> Result<Self> {
-        let zone = TimeZone::get(name);
-        Ok(Self(zone.context(ErrorKind::Invalid, format!("time zone `{name}`"))?))
+        let rules = TimeZone::get(name);
+        let rules = rules.context(ErrorKind::Invalid, format!("time zone `{name}`"))?;
+        Ok(Self { name: rules.iana_name().unwrap_or(name).to_owned(), rules })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The instant of a local time.
     pub(crate) fn instant(&self, local: DateTime) -> Result<Timestamp> {
-        let instant = self.0.to_ambiguous_timestamp(local).compatible();
+        let instant = self.rules.to_ambiguous_timestamp(local).compatible();
         instant.context(ErrorKind::Invalid, format!("{local}"))
     }
 
@@ -47,7 +55,7 @@ impl Zone {
         macro_rules! convert {
             ($type:ty, $array:ty, $per_second:expr) => {{
                 let naive: &PrimitiveArray<$type> = values.as_primitive();
-                let instant = |at: i64| stretch.instant(&self.0, at, $per_second);
+                let instant = |at: i64| stretch.instant(&self.rules, at, $per_second);
                 let found: $array = zoned(naive, instant).context(ErrorKind::Invalid, place())?;
                 Arc::new(found.with_timezone("UTC"))
             }};

@@ -567,3 +567,130 @@ fn an_unsigned_key_type_is_kept() {
         assert_eq!(schema.field(0).data_type(), &DataType::UInt8);
     });
 }
+
+/// What decides the rows of the same bytes.
+#[tokio::test]
+async fn other_ways_to_read_the_same_bytes_have_other_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = b"k,at,x\n1,2013-01-01T05:00:00,a\n2,2013-01-01T06:00:00,NA\n";
+    let path = put(folder.path(), "f.csv", text);
+    let described = || {
+        let at = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let source = FileSource::builder("f", &path).column("k", DataType::Int64);
+        source.column("at", at).column("x", DataType::Utf8)
+    };
+    let mut digests = Vec::new();
+    for source in [
+        described().time_zone("UTC"),
+        described().time_zone("America/New_York"),
+        described().time_zone("UTC").null_text("NA"),
+        described().time_zone("UTC").column("k2", DataType::Int64),
+    ] {
+        let Ok(source) = source.open().await else { continue };
+        digests.push(source.read(&["k"]).await.unwrap().digest);
+        assert_eq!(source.read(&["x", "at"]).await.unwrap().digest, *digests.last().unwrap());
+    }
+    assert_eq!(digests.len(), 3, "a column that is not in the file is refused");
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 3);
+    let again = described().time_zone("America/New_York").open().await.unwrap();
+    assert!(digests.contains(&again.read(&["k"]).await.unwrap().digest));
+}
+
+#[tokio::test]
+async fn a_value_in_the_path_of_the_only_file_is_in_the_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    parquet(folder.path(), "region=1/f.parquet", &rows(0, 5));
+    let source = FileSource::open("f", folder.path()).await.unwrap();
+    let first = source.read(&["region", "k"]).await.unwrap();
+    std::fs::rename(folder.path().join("region=1"), folder.path().join("region=2")).unwrap();
+    let second = source.read(&["region", "k"]).await.unwrap();
+    assert_ne!((first.digest, &first.batches), (second.digest, &second.batches));
+    assert_ne!(first.digest, second.digest);
+    assert_eq!(first.files[0].digest, second.files[0].digest);
+}
+
+/// An order that was kept of the rows as one zone reads them does not serve another.
+#[tokio::test]
+async fn a_kept_order_is_not_used_for_another_time_zone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = put(folder.path(), "f.csv", b"k,at,x\n1,2013-01-01T00:00:00,7\n");
+    let view = kaizen_table::FeatureView::builder("v").source("f").key("k").event_time("at");
+    let view = view.column("x", kaizen_core::DataType::Int64).build().unwrap();
+    let service = kaizen_table::FeatureService::new("s", 1, vec![], vec![view]).unwrap();
+    let asked: [(&str, ArrayRef); 2] = [
+        ("k", Arc::new(Int64Array::from(vec![1]))),
+        // A second before noon of 1 January 2013, UTC.
+        ("asked", at(vec![Some(1_357_041_599_000_000_000)])),
+    ];
+    let asked = RecordBatch::try_from_iter(asked).unwrap();
+    for (zone, known) in [("UTC", true), ("Etc/GMT+12", false), ("UTC", true)] {
+        let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let source = FileSource::builder("f", &path).column("k", DataType::Int64);
+        let source = source.column("at", instant).column("x", DataType::Int64).time_zone(zone);
+        let source = source.open().await.unwrap();
+        let store = kaizen_data::FeatureStore::new(vec![Arc::new(source)]);
+        let store = store.keep_indices_in(folder.path().join("indices"));
+        let found = store.features(&service, &asked, "asked").await.unwrap();
+        assert_eq!(found.column_by_name("x").unwrap().is_valid(0), known, "{zone}");
+    }
+}
+
+#[tokio::test]
+async fn the_folders_before_a_pattern_are_columns_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for year in [2012, 2013] {
+        parquet(folder.path(), &format!("year={year}/a.parquet"), &rows(0, 5));
+    }
+    let pattern = folder.path().join("year=2013/*.parquet");
+    let source = FileSource::open("f", &pattern).await.unwrap();
+    let years: ArrayRef = Arc::new(Int64Array::from(vec![2013; 5]));
+    suite(&source, &with_column(&rows(0, 5), "year", years).unwrap()).await;
+    let nothing = FileSource::open("f", folder.path().join("year=1999/*.parquet")).await;
+    assert_eq!(nothing.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_rewriting_that_was_cut_off_leaves_nothing_that_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..2 {
+        parquet(folder.path(), &format!("{n}.parquet"), &rows(n * 10, 10));
+    }
+    put(folder.path(), ".0.parquet.77-0.tmp", b"PAR1 cut off");
+    for pattern in ["*", "**", "?.parquet"] {
+        let source = FileSource::builder("f", folder.path().join(pattern)).format(Format::Parquet);
+        let source = source.open().await.unwrap();
+        assert_eq!(all(&source, &Query::columns(&["k", "at", "x"])).await, rows(0, 20));
+    }
+    let source = FileSource::open("f", folder.path()).await.unwrap();
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    source.forget(&RecordBatch::try_from_iter([("k", keys)]).unwrap()).await.unwrap();
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["0.parquet", "1.parquet"], "what was left is cleared away");
+}
+
+#[tokio::test]
+async fn what_may_be_a_secret_is_in_no_debug_and_no_message() {
+    let folder = tempfile::tempdir().unwrap();
+    parquet(folder.path(), "f.parquet", &rows(0, 5));
+    let builder = || {
+        let path = folder.path().join("f.parquet");
+        FileSource::builder("f", path).option("aws_secret_access_key", "hush")
+    };
+    assert!(format!("{:?}", builder()).contains("aws_secret_access_key"));
+    let source = builder().open().await.unwrap();
+    let shown = format!("{:?} {source:?}", builder());
+    assert!(!shown.contains("hush"), "{shown}");
+    let store = kaizen_data::FeatureStore::new(vec![Arc::new(source)]);
+    assert!(!format!("{store:?}").contains("hush"));
+    for url in ["s3://id:hush@bucket/a.parquet", "ftp://id:hush@host/a", "s3://id:hush@[/a"] {
+        let builder = FileSource::builder("f", url);
+        let shown = format!("{builder:?}");
+        let error = builder.open().await.unwrap_err();
+        let said = format!("{shown} {error:#} {error:?}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+}
