@@ -9,7 +9,9 @@ use kaizen_core::{Context, Digest, ErrorKind, Result, compute};
 use kaizen_table::FeatureView;
 
 use crate::FeatureStore;
+use crate::blocking::blocking;
 use crate::point_in_time::{Index, Ordering};
+use crate::whole_file::{is_unfinished, sync_folder};
 
 impl FeatureStore {
     /// Keeps the orders of sources' rows in this folder too, which is made if it is not there: one
@@ -109,7 +111,7 @@ fn remove_orders(folder: &Path) -> Result<()> {
     for file in files {
         let path = file.context(ErrorKind::Unavailable, message())?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".order") || (name.contains(".order.") && name.ends_with(".partial")) {
+        if name.ends_with(".order") || (name.contains(".order.") && is_unfinished(&name)) {
             let message = || format!("order of rows in `{}`", path.display());
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -117,9 +119,7 @@ fn remove_orders(folder: &Path) -> Result<()> {
             }
         }
     }
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .context(ErrorKind::Unavailable, message())
+    sync_folder(folder).context(ErrorKind::Unavailable, message())
 }
 
 fn save(ordering: &Ordering, path: &Path, digest: &Digest) -> Result<()> {
@@ -128,10 +128,4 @@ fn save(ordering: &Ordering, path: &Path, digest: &Digest) -> Result<()> {
         std::fs::create_dir_all(folder).context(ErrorKind::Unavailable, message())?;
     }
     ordering.save(path, digest)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context(ErrorKind::Internal, "work on files")?
 }

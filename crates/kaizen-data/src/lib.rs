@@ -5,8 +5,8 @@
 //! *Gives:* [`TrainingData`] to train on; the same features online, with the same bits.\
 //! *Touches the world through:* the ports [`Source`](kaizen_table::Source),
 //! [`OnlineStore`](kaizen_table::OnlineStore), [`PredictionSink`](kaizen_table::PredictionSink) and
-//! [`PredictionSource`](kaizen_table::PredictionSource), which it implements for local files and
-//! memory.
+//! [`PredictionSource`](kaizen_table::PredictionSource), which it implements for memory, for local
+//! files and object stores, and for online stores in a file and in Redis.
 //!
 //! A training set has the features as they were known at each row's own instant, and the labels as
 //! they were known at the cut-off:
@@ -69,6 +69,7 @@
 //! # }
 //! ```
 
+mod blocking;
 mod erase;
 mod feature_store;
 mod indices;
@@ -95,6 +96,7 @@ mod summary;
 mod training_data;
 mod typed;
 mod walk;
+mod whole_file;
 mod within;
 
 pub use erase::Erase;

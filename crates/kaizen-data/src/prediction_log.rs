@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,9 @@ use arrow::datatypes::{Schema, SchemaRef};
 use kaizen_core::{Bytes, Context, Error, ErrorKind, Result, Timestamp, async_trait, compute};
 use kaizen_table::{PredictionSink, PredictionSource, instants, numbers, prediction, texts};
 
+use crate::blocking::blocking;
 use crate::parquet_file::{ParquetFile, plain, to_parquet};
+use crate::whole_file::write_whole;
 use crate::within::Within;
 
 /// When this many rows wait in memory, the write that brought the last of them makes a file.
@@ -103,10 +105,9 @@ impl PredictionLog {
         };
         let (stretch, bytes) = compute(encode).await.within(self.place())?;
         let folder = self.folder.clone();
-        let written = tokio::task::spawn_blocking(move || publish(&folder, &bytes)).await;
-        let name = written
-            .context(ErrorKind::Internal, self.place())?
-            .context(ErrorKind::Unavailable, self.place())?;
+        let place = self.place();
+        let publish = move || publish(&folder, &bytes).context(ErrorKind::Unavailable, place);
+        let name = blocking(publish).await?;
         let path = self.folder.join(&name);
         files.insert(name, stretch);
         self.buffer().release(count)?;
@@ -130,11 +131,8 @@ impl PredictionLog {
     }
 
     async fn names(&self) -> Result<Vec<String>> {
-        let folder = self.folder.clone();
-        let listed = tokio::task::spawn_blocking(move || list(&folder)).await;
-        listed
-            .context(ErrorKind::Internal, self.place())?
-            .context(ErrorKind::Unavailable, self.place())
+        let (folder, place) = (self.folder.clone(), self.place());
+        blocking(move || list(&folder).context(ErrorKind::Unavailable, place)).await
     }
 }
 
@@ -269,15 +267,10 @@ fn number(name: &str) -> Option<u64> {
     name.strip_prefix("predictions-")?.strip_suffix(".parquet")?.parse().ok()
 }
 
-/// Writes a file under a name of its own, makes it durable, and only then gives it the next number.
+/// Writes a file, whole or not at all, under the next number.
 fn publish(folder: &Path, bytes: &[u8]) -> io::Result<String> {
     let last = list(folder)?.last().and_then(|name| number(name)).unwrap_or(0);
     let name = format!("predictions-{:010}.parquet", last + 1);
-    let unfinished = folder.join(format!("{name}.unfinished"));
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, folder.join(&name))?;
-    fs::File::open(folder)?.sync_all()?;
+    write_whole(&folder.join(&name), bytes)?;
     Ok(name)
 }

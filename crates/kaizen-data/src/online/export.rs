@@ -1,15 +1,15 @@
 //! From an online store to a snapshot file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
+use kaizen_core::{Bytes, Digest, Error, ErrorKind, Result};
 use kaizen_table::FeatureView;
 
 use super::space::Space;
 use super::{Online, definitions, snapshot};
+use crate::blocking::blocking;
+use crate::whole_file::write_whole;
 use crate::within::Within;
 
 /// So many entries are read at once.
@@ -44,8 +44,7 @@ impl Online {
             replace(&path, &bytes)?;
             Ok(digest)
         };
-        let written = tokio::task::spawn_blocking(write).await;
-        written.context(ErrorKind::Internal, &place)?.within(&place)
+        blocking(write).await.within(&place)
     }
 
     async fn whole_space(
@@ -70,28 +69,12 @@ impl Online {
     }
 }
 
-/// Writes a file under another name, flushes it, and then gives it its own.
+/// Writes the file whole or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().context(ErrorKind::Invalid, "it names no file")?;
-    let mut unfinished = name.to_owned();
-    unfinished.push(format!(".{}.unfinished", std::process::id()));
-    let unfinished = path.with_file_name(unfinished);
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let write = || {
-        let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| {
-        // What is left of it is of no use; that it cannot be removed changes nothing.
-        let _ = fs::remove_file(&unfinished);
+    write_whole(path, bytes).map_err(|error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::InvalidInput => ErrorKind::Invalid,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, "it was not written").with_source(error)

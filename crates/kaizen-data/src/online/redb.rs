@@ -5,11 +5,13 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kaizen_core::{Bytes, Context, ErrorKind, Result, async_trait};
+use kaizen_core::{Bytes, ErrorKind, Result, async_trait};
 use kaizen_table::{OnlineEntry, OnlinePage, OnlineStore};
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
 };
+
+use crate::blocking::blocking;
 
 /// From the name of a space to its number.
 const SPACES: TableDefinition<&str, u32> = TableDefinition::new("spaces");
@@ -56,12 +58,11 @@ impl RedbOnlineStore {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let name = format!("online store `{}`", path.display());
-        let message = name.clone();
         let open = move || match Database::create(&path) {
             Ok(database) => Self::of(name, database),
             Err(error) => Err(failed(&name, error.into())),
         };
-        tokio::task::spawn_blocking(open).await.context(ErrorKind::Internal, message)?
+        blocking(open).await
     }
 
     /// The store in this database.
@@ -84,9 +85,7 @@ impl RedbOnlineStore {
         work: impl FnOnce(&Store) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T> {
         let store = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || work(&store)).await;
-        let done = done.context(ErrorKind::Internal, &self.0.name)?;
-        done.map_err(|source| failed(&self.0.name, source))
+        blocking(move || work(&store).map_err(|source| failed(&store.name, source))).await
     }
 }
 

@@ -7,6 +7,7 @@ use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result, async_trait}
 use kaizen_table::{OnlineEntry, OnlinePage, OnlineStore};
 
 use super::memory::place;
+use crate::blocking::blocking;
 
 /// The first bytes of the file.
 const MAGIC: &[u8; 8] = b"KZONLINE";
@@ -54,7 +55,6 @@ impl SnapshotOnlineStore {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let name = format!("online store `snapshot:{}`", path.display());
-        let message = name.clone();
         let open = move || {
             let bytes = std::fs::read(&path).map_err(|error| {
                 let kind = match error.kind() {
@@ -65,7 +65,7 @@ impl SnapshotOnlineStore {
             })?;
             Self::parse(&name, bytes.into())
         };
-        tokio::task::spawn_blocking(open).await.context(ErrorKind::Internal, message)?
+        blocking(open).await
     }
 
     /// The store in these bytes.

@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering as MemoryOrdering};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, LargeListArray, PrimitiveArray, RecordBatch,
@@ -26,15 +25,13 @@ use serde::{Deserialize, Serialize};
 use super::ordering::Ordering;
 use super::timeline::{KnownAt, Timelines};
 use crate::keys::{Entities, KeyTypes, Ranks, Words};
+use crate::whole_file::Unfinished;
 
 const MAGIC: &[u8; 8] = b"KZORDER1";
 const DIGEST_END: usize = MAGIC.len() + 32;
 /// Arrow wants its parts at multiples of 64 bytes.
 const HEAD: usize = 64;
 const HEADER: &str = "kaizen.order";
-
-/// Distinguishes files that one process writes at the same time.
-static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// What the lists do not say.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,17 +52,9 @@ impl Ordering {
     /// rows that it was made of. Blocks.
     pub fn save(&self, path: &Path, data: &Digest) -> Result<()> {
         let message = || format!("order of rows in `{}`", path.display());
-        let count = WRITES.fetch_add(1, MemoryOrdering::Relaxed);
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}-{count}.partial", std::process::id()));
-        let written = self.write(Path::new(&partial), data);
-        let written = written
-            .and_then(|()| fs::rename(&partial, path).context(ErrorKind::Unavailable, message()));
-        if written.is_err() {
-            // What is left of it is never read; that it cannot be removed is no news.
-            let _ = fs::remove_file(&partial);
-        }
-        written.context(ErrorKind::Unavailable, message())
+        let mut unfinished = Unfinished::of(path).context(ErrorKind::Unavailable, message())?;
+        self.write(unfinished.file(), data).context(ErrorKind::Unavailable, message())?;
+        unfinished.finish().context(ErrorKind::Unavailable, message())
     }
 
     /// Reads an order that was written for a view that agrees with this one, of rows with this
@@ -91,29 +80,9 @@ impl Ordering {
         }
     }
 
-    /// The order in a file if it [can be used](Self::load); else it is made of the rows and
-    /// written there. That it cannot be written is logged. Blocks.
-    pub fn load_or_new(
-        path: &Path,
-        view: &FeatureView,
-        source: &RecordBatch,
-        data: &Digest,
-    ) -> Result<Self> {
-        let loaded = Self::load(path, view, data);
-        if let Some(ordering) = loaded.filter(|kept| kept.rows as usize == source.num_rows()) {
-            return Ok(ordering);
-        }
-        let ordering = Self::new(view, source)?;
-        if let Err(error) = ordering.save(path, data) {
-            tracing::warn!(%error, "an order of rows is not kept");
-        }
-        Ok(ordering)
-    }
-
-    fn write(&self, path: &Path, data: &Digest) -> Result<()> {
+    fn write(&self, file: &mut File, data: &Digest) -> Result<()> {
         let batch = self.batch(data)?;
         let io = |result: io::Result<()>| result.context(ErrorKind::Unavailable, "writing");
-        let mut file = File::create(path).context(ErrorKind::Unavailable, "creating")?;
         io(file.write_all(&[0; HEAD]))?;
         let mut digester = Digester::default();
         digester.update([0; HEAD - DIGEST_END]);
@@ -123,11 +92,10 @@ impl Ordering {
         writer.write(&batch).context(ErrorKind::Unavailable, "writing")?;
         let sink = writer.into_inner().context(ErrorKind::Unavailable, "writing")?;
         let sink = sink.into_inner().map_err(io::IntoInnerError::into_error);
-        let Digesting { mut file, digester } = sink.context(ErrorKind::Unavailable, "writing")?;
+        let Digesting { file, digester } = sink.context(ErrorKind::Unavailable, "writing")?;
         io(file.seek(SeekFrom::Start(0)).map(drop))?;
         io(file.write_all(MAGIC))?;
-        io(file.write_all(digester.finish().as_bytes()))?;
-        io(file.sync_all())
+        io(file.write_all(digester.finish().as_bytes()))
     }
 
     /// The order as a table of one row.
@@ -272,12 +240,12 @@ fn part<T: ArrowPrimitiveType>(
 }
 
 /// A file that is digested while it is written.
-struct Digesting {
-    file: File,
+struct Digesting<'a> {
+    file: &'a mut File,
     digester: Digester,
 }
 
-impl Write for Digesting {
+impl Write for Digesting<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.digester.update(&bytes[..count]);

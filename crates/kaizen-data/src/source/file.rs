@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use kaizen_core::{Context, Error, ErrorKind, Result, async_trait};
+use kaizen_core::{Error, ErrorKind, Result, async_trait};
 use kaizen_table::{Query, Scan, Source, SourceFile};
 
+use crate::blocking::blocking;
 use crate::removal::Removal;
 use crate::source::format::{FileOptions, Format};
 use crate::source::hive::{Hive, partitions};
@@ -47,6 +48,9 @@ const AT_ONCE: usize = 4;
 /// `__HIVE_DEFAULT_PARTITION__` is a missing value. These are the folders below the location; those
 /// of a pattern begin with the ones right before its first name that has a `*` or `?`. All files have the same columns of the
 /// same types as the first one by path, or reading fails with the names of file and column.
+///
+/// Parquet files can be read [span by span](Source::spans), by what their footers say of their groups
+/// of rows. CSV and IPC files are one span: of these all rows are in memory at once.
 ///
 /// What is read is looked up anew each time: new files are seen, changed ones read again, and one
 /// that vanished in between is an error that names it. The digest of a [`Scan`] names exactly the
@@ -259,14 +263,12 @@ impl FileSource {
         Ok(())
     }
 
-    /// Work on files blocks.
     async fn files<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Files) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let files = Arc::clone(&self.files);
-        let done = tokio::task::spawn_blocking(move || work(&files)).await;
-        done.context(ErrorKind::Internal, "reading files")?
+        blocking(move || work(&files)).await
     }
 
     async fn try_scan(&self, query: &Query<'_>) -> Result<Scan> {

@@ -2,24 +2,22 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kaizen_core::{Context, Error, ErrorKind, Result};
 
+use crate::whole_file::{Unfinished, is_unfinished, sync_folder};
+
 /// Locked while the folder is open.
 const LOCK: &str = "lock";
-
-/// The ending of a file that is not whole yet.
-const TEMPORARY: &str = ".tmp";
 
 /// The folder, and the lock on it, which the operating system lifts when the program ends.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     _lock: File,
-    /// How many more steps succeed.
     #[cfg(test)]
-    pub(crate) steps_left: std::sync::atomic::AtomicUsize,
+    pub(crate) disk: tests::Disk,
 }
 
 impl Folder {
@@ -42,9 +40,9 @@ impl Folder {
             path,
             _lock: lock,
             #[cfg(test)]
-            steps_left: usize::MAX.into(),
+            disk: tests::Disk::default(),
         };
-        for name in folder.names()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+        for name in folder.names()?.iter().filter(|name| is_unfinished(name)) {
             folder.remove(name)?;
         }
         Ok(folder)
@@ -85,24 +83,16 @@ impl Folder {
     }
 
     fn try_write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.path.join(format!(".{name}{TEMPORARY}"));
-        let whole = || {
-            self.step()?;
-            let mut file = File::create(&temporary)?;
-            let (first, second) = bytes.split_at(bytes.len() / 2);
-            file.write_all(first)?;
-            self.step()?;
-            file.write_all(second)?;
-            self.step()?;
-            file.sync_all()?;
-            self.step()?;
-            fs::rename(&temporary, self.path.join(name))
-        };
-        if let Err(error) = whole() {
-            // On a full disk this makes room again; what remains is cleared away when it is opened.
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
+        self.step()?;
+        let mut unfinished = Unfinished::of(&self.path.join(name))?;
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        unfinished.file().write_all(first)?;
+        self.step()?;
+        unfinished.file().write_all(second)?;
+        self.step()?;
+        unfinished.sync()?;
+        self.step()?;
+        unfinished.rename()?;
         self.sync()
     }
 
@@ -112,12 +102,16 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         });
+        #[cfg(test)]
+        self.disk.names_not_synced.store(removed.is_ok(), std::sync::atomic::Ordering::Relaxed);
         removed.context(ErrorKind::Unavailable, self.file(name))
     }
 
     /// Makes sure that the names of files are on disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.step()?;
+        #[cfg(test)]
+        self.disk.names_not_synced.store(false, std::sync::atomic::Ordering::Relaxed);
         sync_folder(&self.path)
     }
 
@@ -133,19 +127,41 @@ impl Folder {
     /// Where tests let the disk fail.
     fn step(&self) -> io::Result<()> {
         #[cfg(test)]
-        {
-            use std::sync::atomic::Ordering::Relaxed;
-            let left = self.steps_left.load(Relaxed);
-            if left == 0 {
-                return Err(io::Error::from(io::ErrorKind::StorageFull));
-            }
-            self.steps_left.store(left - 1, Relaxed);
-        }
+        self.disk.step()?;
         Ok(())
     }
 }
 
-/// Makes sure that the names of the files in a folder are on disk.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::ops::Range;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// A disk some of whose steps fail.
+    #[derive(Debug, Default)]
+    pub(crate) struct Disk {
+        /// How many steps were made, and which of them fail.
+        steps: Mutex<(usize, Range<usize>)>,
+        /// Whether a name was removed, and may be there again when the power was cut.
+        pub(crate) names_not_synced: AtomicBool,
+    }
+
+    impl Disk {
+        /// From now on these steps fail, counted from 0.
+        pub(crate) fn fail(&self, steps: Range<usize>) {
+            *self.steps.lock().unwrap() = (0, steps);
+        }
+
+        pub(super) fn step(&self) -> io::Result<()> {
+            let mut steps = self.steps.lock().unwrap();
+            steps.0 += 1;
+            match steps.1.contains(&(steps.0 - 1)) {
+                true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+                false => Ok(()),
+            }
+        }
+    }
 }

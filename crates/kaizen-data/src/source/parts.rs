@@ -129,9 +129,7 @@ impl Parts {
                 let part = Part::new(start..end, None);
                 if let Err(error) = write(folder, &part, &rows, &[]) {
                     // A file that nobody was told of must not come back.
-                    if let Err(left) = folder.remove(&part.name()) {
-                        writer.broken = Some(format!("{left:#}"));
-                    }
+                    take_back(folder, &part, &mut writer);
                     return Err(error);
                 }
                 part
@@ -251,9 +249,7 @@ impl Parts {
             if let Err(error) = write(folder, &whole, &rows, &present) {
                 // Two files with the same rows are put right when the folder is opened, but the
                 // longer one would hide what is pushed or forgotten until then.
-                if let Err(left) = folder.remove(&whole.name()) {
-                    writer.broken = Some(format!("{left:#}"));
-                }
+                take_back(folder, &whole, &mut writer);
                 return Err(error);
             }
             let _files = self.files.write().unwrap_or_else(PoisonError::into_inner);
@@ -468,6 +464,15 @@ impl Parts {
     }
 }
 
+/// Removes a part that was not wholly written, so that it is not there again after the power was
+/// cut. If that is not sure, nothing more can be pushed: the part's offsets may be taken.
+fn take_back(folder: &Folder, part: &Part, writer: &mut Writer) {
+    let synced = || folder.sync().context(ErrorKind::Unavailable, "the folder's names on disk");
+    if let Err(left) = folder.remove(&part.name()).and_then(|()| synced()) {
+        writer.broken = Some(format!("{left:#}"));
+    }
+}
+
 /// Rows that were pushed one after the other.
 #[derive(Clone, Debug)]
 pub struct Pushed {
@@ -536,14 +541,37 @@ mod tests {
     }
 
     #[test]
+    fn a_push_that_failed_is_not_there_after_the_power_was_cut() {
+        for (steps, more) in (0..8).flat_map(|steps| (1..4).map(move |more| (steps, more))) {
+            let folder = tempfile::tempdir().unwrap();
+            let parts = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
+            let disk = &parts.folder.as_ref().unwrap().disk;
+            parts.push(&rows(0..3)).unwrap();
+            disk.fail(steps..steps + more);
+            let failed = parts.push(&rows(3..6)).is_err();
+            disk.fail(0..0);
+            let not_synced = disk.names_not_synced.load(Relaxed);
+            if parts.push(&rows(6..9)).is_ok() {
+                assert!(!not_synced, "{more} steps from {steps} on");
+                let expected = if failed { 6 } else { 9 };
+                drop(parts);
+                let again = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
+                assert_eq!(held(&again).len(), expected);
+            } else {
+                assert!(failed);
+            }
+        }
+    }
+
+    #[test]
     fn whatever_step_fails_the_source_holds_whole_pushes() {
         for steps in 0.. {
             let folder = tempfile::tempdir().unwrap();
             let parts = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
-            let disk = &parts.folder.as_ref().unwrap().steps_left;
-            disk.store(steps, Relaxed);
+            let disk = &parts.folder.as_ref().unwrap().disk;
+            disk.fail(steps..usize::MAX);
             let (expected, failed) = work(&parts);
-            disk.store(usize::MAX, Relaxed);
+            disk.fail(0..0);
             let forgotten = |mut values: Vec<i64>| {
                 values.retain(|value| *value != 4);
                 values

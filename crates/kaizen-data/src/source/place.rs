@@ -13,6 +13,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use url::Url;
 
+use crate::blocking::blocking;
 use crate::source::glob::Glob;
 use crate::source::input::{Input, Remote};
 use crate::source::remote::shown;
@@ -154,8 +155,7 @@ impl Place {
         let mut listed = match &self.root {
             Root::Local(root) => {
                 let (root, which) = (root.clone(), self.which.clone());
-                let walk = tokio::task::spawn_blocking(move || walk(&root, &which)).await;
-                walk.context(ErrorKind::Internal, "a listing")??
+                blocking(move || walk(&root, &which)).await?
             }
             Root::Remote { store, prefix, url } => {
                 let mut listed = Vec::new();
@@ -199,8 +199,7 @@ impl Place {
                     let metadata = metadata.map_err(|error| gone(&root, &path, error))?;
                     Ok(Listed::local(path, &metadata))
                 };
-                let found = tokio::task::spawn_blocking(stat).await;
-                found.context(ErrorKind::Internal, "a file")?
+                blocking(stat).await
             }
             Root::Remote { store, prefix, .. } => {
                 let object = ObjectPath::parse(path)

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use kaizen_core::{Context, ErrorKind, Result, async_trait};
+use kaizen_core::{Result, async_trait};
 use kaizen_table::{Query, Scan, Source, SourceFile};
 
 use crate::ServedSink;
+use crate::blocking::blocking;
 use crate::source::parts::{Parts, Pushed};
 use crate::source::selection::Selection;
 use crate::source::spans::spans;
@@ -57,8 +58,11 @@ pub struct PushSource {
 impl PushSource {
     /// Opens the folder, and makes it if it is not there. Views know the source by `name`.
     ///
-    /// [`ErrorKind::Conflict`] if the folder is open already, [`ErrorKind::Invalid`] if what was
-    /// pushed before has other columns, [`ErrorKind::Corrupt`] if a file is missing or damaged.
+    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind::Conflict) if the folder is open already. The
+    /// last file is read: [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if it has other
+    /// columns, [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if it is damaged or if a file
+    /// before it is missing. Other files are read when their rows are, and what is wrong with one is
+    /// said then. A last file that somebody removed is not missed: its offsets are given again.
     pub async fn open(
         name: impl Into<String>,
         folder: impl AsRef<Path>,
@@ -66,7 +70,7 @@ impl PushSource {
     ) -> Result<Self> {
         let (name, folder) = (name.into(), folder.as_ref().to_owned());
         let place = format!("source `{name}`");
-        let parts = blocking(&place, move || Parts::open(folder, &schema)).await?;
+        let parts = blocking(move || Parts::open(folder, &schema)).await.within(place)?;
         Ok(Self { name, parts: Arc::new(parts) })
     }
 
@@ -78,7 +82,7 @@ impl PushSource {
     }
 
     /// Adds rows at the end and gives their offsets. Their columns are the source's, in any order;
-    /// one that is missing, too many, or of another type is [`ErrorKind::Invalid`], by name.
+    /// one that is missing, too many, or of another type is [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid), by name.
     ///
     /// If it fails, nothing was pushed.
     pub async fn push(&self, rows: &RecordBatch) -> Result<Range<u64>> {
@@ -91,8 +95,8 @@ impl PushSource {
         self.parts.end()
     }
 
-    /// Reads these columns from an offset on: some of the rows, at least one if there is one, and
-    /// about 65,536 or one file of them at most. Those that follow are read from the end of what
+    /// Reads these columns from an offset on: at least one offset, if there is one, which has no row
+    /// if it was forgotten, and about 65,536 or one file of them at most. Those that follow are read from the end of what
     /// was given.
     pub async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<Pushed> {
         let selection = Selection::columns(columns);
@@ -104,23 +108,13 @@ impl PushSource {
         self.run(Parts::compact).await
     }
 
-    /// Work on files blocks, and is not cut short when the caller goes away: so that files and what
-    /// is known of them do not part ways.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Parts) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let parts = Arc::clone(&self.parts);
-        blocking(&format!("source `{}`", self.name), move || work(&parts)).await
+        blocking(move || work(&parts)).await.within(format!("source `{}`", self.name))
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    place: &str,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.context(ErrorKind::Internal, place)?.within(place)
 }
 
 /// What is served can be pushed here; the source's columns are then those of what is served.

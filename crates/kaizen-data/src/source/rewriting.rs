@@ -1,6 +1,6 @@
 //! Rewriting a file without some of its rows.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::removal::Removal;
-use crate::source::folder::sync_folder;
 use crate::source::format::{Decoder, Format, contained};
 use crate::source::hive::Hive;
 use crate::source::input::Input;
 use crate::source::place::{Listed, object_error};
 use crate::source::reading::{Files, assembled, same_columns};
+use crate::whole_file::{Unfinished, clear_unfinished};
 
 /// A file in an object store is put in one piece, made in memory, of at most so many bytes.
 const MAX_REMOTE: u64 = 1 << 30;
@@ -41,6 +41,9 @@ impl Files {
         hive: &Hive,
         removal: &Removal,
     ) -> Result<u64> {
+        if let Some(path) = self.place.local_path(&listed.path) {
+            clear(&path)?;
+        }
         let input = Arc::new(self.open(listed)?);
         let decoder = Decoder::open(format, Arc::clone(&input), &self.options)?;
         let own = decoder.schema();
@@ -119,28 +122,19 @@ fn replace_local(
     let message = || format!("`{}`", path.display());
     // A link stays one: it is the file behind it that is replaced.
     let path = fs::canonicalize(path).context(ErrorKind::Unavailable, message())?;
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::invalid(message()));
-    };
-    let temporary = folder.join(format!(".{}.tmp", name.to_string_lossy()));
-    let replaced = || {
-        let mut file = File::create(&temporary).context(ErrorKind::Unavailable, message())?;
-        let like = fs::metadata(&path).context(ErrorKind::Unavailable, message())?;
-        write(&mut file)?;
-        input.check_unchanged()?;
-        let done: io::Result<()> = (|| {
-            file.set_permissions(like.permissions())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            sync_folder(folder)
-        })();
-        done.context(ErrorKind::Unavailable, message())
-    };
-    let replaced = replaced();
-    if replaced.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced
+    let begin = || Ok((Unfinished::of(&path)?, fs::metadata(&path)?));
+    let begun: io::Result<_> = begin();
+    let (mut unfinished, like) = begun.context(ErrorKind::Unavailable, message())?;
+    write(unfinished.file())?;
+    input.check_unchanged()?;
+    let finished = unfinished.file().set_permissions(like.permissions());
+    finished.and_then(|()| unfinished.finish()).context(ErrorKind::Unavailable, message())
+}
+
+/// Removes what is left of a rewriting of the file that was cut off: it has rows that may be gone.
+fn clear(path: &std::path::Path) -> Result<()> {
+    let cleared = fs::canonicalize(path).and_then(|path| clear_unfinished(&path));
+    cleared.context(ErrorKind::Unavailable, format!("`{}`", path.display()))
 }
 
 /// Writes the format that was read.

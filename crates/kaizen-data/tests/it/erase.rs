@@ -501,7 +501,7 @@ async fn an_erasure_leaves_no_index_of_the_rows_that_were() {
     training(&world.features, 0..120, 500).await;
     let files = || std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(files(), 3, "one order for each source of features");
-    std::fs::write(folder.path().join("x.order.1-0.partial"), ERASED).unwrap();
+    std::fs::write(folder.path().join(".x.order.1-0.tmp"), ERASED).unwrap();
     std::fs::write(folder.path().join("another's"), "stays").unwrap();
     world.erase(&customer(ERASED), occurrence(600)).await.unwrap();
     assert_eq!(files(), 1, "and nothing else is touched");

@@ -1,6 +1,7 @@
 //! Orders of rows: keys of every type, keys that dominate, any number of threads, coverage, files.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,13 +13,14 @@ use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit};
 use kaizen_core::record::Coverage;
 use kaizen_core::{DataType, Digest, ErrorKind};
 use kaizen_data::point_in_time::{Index, Ordering};
-use kaizen_table::{Aggregate, FeatureView, Known, with_column};
-use kaizen_testkit::point_in_time::oracle;
+use kaizen_data::{FeatureStore, MemorySource};
+use kaizen_table::{Aggregate, FeatureService, FeatureView, Known, with_column};
+use kaizen_testkit::point_in_time::{coverage as oracle_coverage, oracle};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::cases::{Case, assert_same_bits, case, instants, known_at};
+use crate::cases::{Case, assert_same_bits, case, instants};
 
 const S: i64 = 1_000_000_000;
 
@@ -150,49 +152,6 @@ proptest! {
     }
 }
 
-/// The coverage, row by row.
-fn counted(case: &Case) -> Coverage {
-    let event = kaizen_table::instants(&case.source, "event").unwrap();
-    let column = kaizen_table::instants(&case.source, "known").unwrap();
-    let known = known_at(&case.view, &case.source);
-    let asked = kaizen_table::instants(&case.spine, "at").unwrap();
-    let key = |batch: &RecordBatch, row: usize| -> Option<Vec<String>> {
-        let cell = |name: &String| {
-            let values = batch.column_by_name(name).unwrap();
-            let text = arrow::util::display::array_value_to_string(values, row).unwrap();
-            values.is_valid(row).then_some(text)
-        };
-        case.view.keys().iter().map(cell).collect()
-    };
-    let rows = 0..case.source.num_rows();
-    let seen = |row: &usize| known[*row].is_some() && key(&case.source, *row).is_some();
-    let visible: Vec<usize> = rows.filter(seen).collect();
-    let ignored = (case.source.num_rows() - visible.len()) as u64;
-    let mut coverage = Coverage { ignored, ..Coverage::default() };
-    for question in 0..case.spine.num_rows() {
-        let at = asked.value(question);
-        let own = key(&case.spine, question);
-        let mine = visible.iter().copied().filter(|row| own == key(&case.source, *row));
-        let (now, later): (Vec<usize>, Vec<usize>) =
-            mine.filter(|row| event.value(*row) <= at).partition(|row| known[*row] <= Some(at));
-        coverage.hidden += u64::from(!later.is_empty());
-        let rule = case.view.known().column();
-        let tie = |row: usize| rule.and(column.is_valid(row).then(|| column.value(row)));
-        match now.into_iter().max_by_key(|row| (event.value(*row), tie(*row), *row)) {
-            None => coverage.unknown += 1,
-            Some(row) => {
-                let age = i128::from(at) - i128::from(event.value(row));
-                let ttl = case.view.ttl_seconds().map(|ttl| i128::from(ttl) * i128::from(S));
-                match ttl.is_none_or(|ttl| age <= ttl) {
-                    true => coverage.found += 1,
-                    false => coverage.expired += 1,
-                }
-            }
-        }
-    }
-    coverage
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -200,7 +159,8 @@ proptest! {
     fn coverage_counts_every_question_once(case in case(40, 20, -12..30)) {
         let index = Index::new(&case.view, &case.source).unwrap();
         let (_, coverage) = index.features_with_coverage(&case.spine, "at").unwrap();
-        prop_assert_eq!(coverage, counted(&case));
+        let expected = oracle_coverage(&case.view, &case.source, &case.spine, "at").unwrap();
+        prop_assert_eq!(coverage, expected);
         let asked = coverage.found + coverage.expired + coverage.unknown;
         prop_assert_eq!(asked, case.spine.num_rows() as u64);
     }
@@ -339,7 +299,8 @@ fn an_order_that_was_kept_answers_as_one_that_is_made() {
     for (place, case) in kept_cases().into_iter().enumerate() {
         let path = folder.path().join(format!("{place}.order"));
         assert!(Ordering::load(&path, &case.view, &data).is_none(), "there is none yet");
-        let made = Ordering::load_or_new(&path, &case.view, &case.source, &data).unwrap();
+        let made = Ordering::new(&case.view, &case.source).unwrap();
+        made.save(&path, &data).unwrap();
         let kept = Ordering::load(&path, &case.view, &data).unwrap();
         assert_eq!(kept.ignored(), made.ignored());
         let made = Index::over(&case.view, Arc::new(made), &case.source).unwrap();
@@ -378,22 +339,66 @@ fn an_order_with_any_byte_damaged_is_made_again() {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(Ordering::load(&path, &case.view, &data).is_none(), "cut at {length}");
         }
-        let again = Ordering::load_or_new(&path, &case.view, &case.source, &data).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), whole, "it was written again, the same");
-        let found = Index::over(&case.view, Arc::new(again), &case.source).unwrap();
-        let expected = oracle(&case.view, &case.source, &case.spine, "at").unwrap();
-        assert_same_bits(&found.features(&case.spine, "at").unwrap(), &expected);
     }
 }
 
-#[test]
-fn an_order_that_cannot_be_written_is_answered_from_all_the_same() {
+/// A store that keeps its orders in a folder.
+fn keeping(case: &Case, folder: &Path) -> (FeatureStore, FeatureService) {
+    let source = MemorySource::new("s", case.source.clone());
+    let store = FeatureStore::new(vec![Arc::new(source)]).keep_indices_in(folder);
+    (store, FeatureService::new("service", 1, vec![], vec![case.view.clone()]).unwrap())
+}
+
+async fn assert_answers(case: &Case, folder: &Path) {
+    let (store, service) = keeping(case, folder);
+    let found = store.features(&service, &case.spine, "at").await.unwrap();
+    let expected = oracle(&case.view, &case.source, &case.spine, "at").unwrap();
+    let names: Vec<_> = expected
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| found.schema().index_of(field.name()).unwrap())
+        .collect();
+    assert_same_bits(&found.project(&names).unwrap(), &expected);
+}
+
+#[tokio::test]
+async fn a_store_makes_a_damaged_or_stale_order_again_and_writes_the_same_bytes() {
+    for case in kept_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let indices = folder.path().join("made if it is not there");
+        assert_answers(&case, &indices).await;
+        let entries: Vec<_> = fs::read_dir(&indices).unwrap().map(Result::unwrap).collect();
+        assert_eq!(entries.len(), 1, "nothing partial is left");
+        let path = entries[0].path();
+        let whole = fs::read(&path).unwrap();
+        for place in (0..whole.len()).step_by(whole.len() / 5) {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            assert_answers(&case, &indices).await;
+            assert_eq!(fs::read(&path).unwrap(), whole, "it was written again, the same");
+        }
+        // The rows are others, and so is the order.
+        let fewer = Case { source: case.source.slice(0, 40), ..case.clone() };
+        assert_answers(&fewer, &indices).await;
+        assert_ne!(fs::read(&path).unwrap(), whole);
+        assert_answers(&case, &indices).await;
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_written_is_answered_from_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("no such folder").join("order");
+    let file = folder.path().join("no folder");
+    fs::write(&file, b"x").unwrap();
     let case = kept_cases().remove(0);
-    let data = Digest::of("rows");
     let made = Ordering::new(&case.view, &case.source).unwrap();
-    assert_eq!(made.save(&path, &data).unwrap_err().kind(), ErrorKind::Unavailable);
-    let made = Ordering::load_or_new(&path, &case.view, &case.source, &data).unwrap();
-    assert_eq!(made.ignored(), 0);
+    let nowhere = file.join("order");
+    assert_eq!(
+        made.save(&nowhere, &Digest::of("rows")).unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+    assert_answers(&case, &file).await;
 }

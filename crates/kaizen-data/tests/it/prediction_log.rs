@@ -55,7 +55,7 @@ async fn what_was_written_is_read_in_its_order_flushed_or_not() {
     assert_eq!(ids(&log, 20, 21).await, ["d"]);
 
     // Another reader; and a file that was never finished.
-    std::fs::write(folder.path().join("new/predictions-0000000009.parquet.unfinished"), b"PAR")
+    std::fs::write(folder.path().join("new/.predictions-0000000009.parquet.7-0.tmp"), b"PAR")
         .unwrap();
     let again = PredictionLog::open(folder.path().join("new")).await.unwrap();
     assert_eq!(ids(&again, 0, 100).await, ["a", "b", "c", "d"]);

@@ -1,6 +1,8 @@
 //! Rows that are pushed: durable, whole, in offsets that never change.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -234,4 +236,53 @@ async fn a_part_that_is_gone_or_damaged_is_named() {
     assert!(error.to_string().contains(&names[2]), "{error}");
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(all(&open(folder.path()).await).await, rows(0, 15));
+}
+
+/// The folder to which this program pushes until it is killed, if it was started for that.
+const VICTIM: &str = "KAIZEN_TEST_PUSH_UNTIL_KILLED";
+
+/// Started again by the test after it: pushes, and says of each push that it was acknowledged.
+#[tokio::test]
+async fn pushes_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(VICTIM) else { return };
+    let source = open(Path::new(&folder)).await;
+    let mut out = std::io::stdout();
+    for n in source.rows() as i64 / 7.. {
+        if n % 5 == 4 {
+            source.compact().await.unwrap();
+        }
+        let offsets = source.push(&rows(n * 7, 7)).await.unwrap();
+        writeln!(out, "\nacknowledged {}", offsets.end).unwrap();
+        out.flush().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_killed_leaves_whole_pushes_and_every_one_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for round in 0..6 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "push::pushes_until_it_is_killed", "--nocapture"])
+            .env(VICTIM, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let ends = lines.filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<u64>().ok());
+        // Killed at another moment each time, whatever it is doing then; what it had said before is
+        // still in the pipe.
+        let mut ends = ends.inspect(|end| last = *end);
+        assert_eq!(ends.by_ref().take(3 + round).count(), 3 + round);
+        std::thread::sleep(std::time::Duration::from_micros(700 * round as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ends.for_each(drop);
+        let source = open(folder.path()).await;
+        let (held, found) = (source.rows(), all(&source).await);
+        assert!(held >= last && held % 7 == 0, "{held} rows of {last} acknowledged");
+        assert_eq!(found, rows(0, held as i64));
+        assert!(parts(folder.path()).iter().all(|name| !name.starts_with('.')));
+    }
+    assert!(last >= 6 * 3 * 7);
 }
