@@ -143,22 +143,27 @@ pub(crate) mod tests {
     /// A disk some of whose steps fail.
     #[derive(Debug, Default)]
     pub(crate) struct Disk {
-        /// How many steps were made, and which of them fail.
-        steps: Mutex<(usize, Range<usize>)>,
+        /// How many steps were made.
+        steps: Mutex<usize>,
+        /// Which of them fail, of these every so many.
+        failing: Mutex<(Range<usize>, usize)>,
         /// Whether a name was removed, and may be there again when the power was cut.
         pub(crate) names_not_synced: AtomicBool,
     }
 
     impl Disk {
-        /// From now on these steps fail, counted from 0.
-        pub(crate) fn fail(&self, steps: Range<usize>) {
-            *self.steps.lock().unwrap() = (0, steps);
+        /// Of these steps, counted from now on, every so many fail.
+        pub(crate) fn fail(&self, steps: Range<usize>, every: usize) {
+            *self.steps.lock().unwrap() = 0;
+            *self.failing.lock().unwrap() = (steps, every);
         }
 
         pub(super) fn step(&self) -> io::Result<()> {
             let mut steps = self.steps.lock().unwrap();
-            steps.0 += 1;
-            match steps.1.contains(&(steps.0 - 1)) {
+            let step = *steps;
+            *steps += 1;
+            let (failing, every) = self.failing.lock().unwrap().clone();
+            match failing.contains(&step) && (step - failing.start).is_multiple_of(every) {
                 true => Err(io::Error::from(io::ErrorKind::StorageFull)),
                 false => Ok(()),
             }

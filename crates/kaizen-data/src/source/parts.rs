@@ -542,17 +542,18 @@ mod tests {
 
     #[test]
     fn a_push_that_failed_is_not_there_after_the_power_was_cut() {
-        for (steps, more) in (0..8).flat_map(|steps| (1..4).map(move |more| (steps, more))) {
+        let failures = (0..8).flat_map(|from| (1..5).map(move |more| (from, more)));
+        for ((from, more), every) in failures.flat_map(|steps| [(steps, 1), (steps, 2)]) {
             let folder = tempfile::tempdir().unwrap();
             let parts = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
             let disk = &parts.folder.as_ref().unwrap().disk;
             parts.push(&rows(0..3)).unwrap();
-            disk.fail(steps..steps + more);
+            disk.fail(from..from + more, every);
             let failed = parts.push(&rows(3..6)).is_err();
-            disk.fail(0..0);
+            disk.fail(0..0, 1);
             let not_synced = disk.names_not_synced.load(Relaxed);
             if parts.push(&rows(6..9)).is_ok() {
-                assert!(!not_synced, "{more} steps from {steps} on");
+                assert!(!not_synced, "every {every} of {more} steps from {from} on");
                 let expected = if failed { 6 } else { 9 };
                 drop(parts);
                 let again = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
@@ -569,9 +570,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let parts = Parts::open(folder.path().to_owned(), &rows(0..0).schema()).unwrap();
             let disk = &parts.folder.as_ref().unwrap().disk;
-            disk.fail(steps..usize::MAX);
+            disk.fail(steps..usize::MAX, 1);
             let (expected, failed) = work(&parts);
-            disk.fail(0..0);
+            disk.fail(0..0, 1);
             let forgotten = |mut values: Vec<i64>| {
                 values.retain(|value| *value != 4);
                 values

@@ -122,9 +122,8 @@ fn replace_local(
     let message = || format!("`{}`", path.display());
     // A link stays one: it is the file behind it that is replaced.
     let path = fs::canonicalize(path).context(ErrorKind::Unavailable, message())?;
-    let begin = || Ok((Unfinished::of(&path)?, fs::metadata(&path)?));
-    let begun: io::Result<_> = begin();
-    let (mut unfinished, like) = begun.context(ErrorKind::Unavailable, message())?;
+    let begin = || -> io::Result<_> { Ok((Unfinished::of(&path)?, fs::metadata(&path)?)) };
+    let (mut unfinished, like) = begin().context(ErrorKind::Unavailable, message())?;
     write(unfinished.file())?;
     input.check_unchanged()?;
     let finished = unfinished.file().set_permissions(like.permissions());
