@@ -124,7 +124,9 @@ async fn each_format_conforms_alone_and_in_a_folder() {
         let scan = source.read(&["k"]).await.unwrap();
         let paths: Vec<&str> = scan.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths[0], format!("deep/0.{ending}"));
-        assert_eq!((paths.len(), scan.digest), (5, Digest::of_json(&scan.files).unwrap()));
+        // Of CSV files the declared columns are in it too.
+        let of_files = scan.digest == Digest::of_json(&scan.files).unwrap();
+        assert_eq!((paths.len(), of_files), (5, format != Format::Csv));
         for file in &scan.files {
             let bytes = std::fs::read(many.join(&file.path)).unwrap();
             assert_eq!((file.size, file.digest), (bytes.len() as u64, Digest::of(&bytes)));
