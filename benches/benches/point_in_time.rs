@@ -1,8 +1,9 @@
 //! The point-in-time join: 1 million events of 10,000 entities, 100,000 questions, 10 features; and
 //! ten times as many of all but the features.
 //!
-//! `cold` orders the events and answers; `indexed` answers from an index that was kept. `known` does
-//! so where events become known up to a day late, which the others do not look at.
+//! `cold` orders the events and answers; `indexed` answers from an index that was kept, `packed` from
+//! one that was kept with its values packed. `known` does so where events become known up to a day
+//! late, which the others do not look at.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
@@ -89,6 +90,10 @@ fn size(criterion: &mut Criterion, name: &str, events: u64) {
         let index = Index::new(&view, &source).unwrap();
         group.bench_function(format!("{name}_{rule}indexed"), |bencher| {
             bencher.iter(|| black_box(index.features(&questions, "at").unwrap()));
+        });
+        let packed = index.packed();
+        group.bench_function(format!("{name}_{rule}packed"), |bencher| {
+            bencher.iter(|| black_box(packed.features(&questions, "at").unwrap()));
         });
     }
     group.finish();

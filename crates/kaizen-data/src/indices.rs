@@ -13,6 +13,9 @@ use crate::blocking::blocking;
 use crate::point_in_time::{Index, Ordering};
 use crate::whole_file::{is_unfinished, sync_folder};
 
+/// An index that is used again is packed if that costs at most so many bytes.
+const MAX_PACKED_BYTES: u64 = 128 << 20;
+
 impl FeatureStore {
     /// Keeps the orders of sources' rows in this folder too, which is made if it is not there: one
     /// file for each source, keys, event time and known-at time. Another program that opens the
@@ -27,7 +30,8 @@ impl FeatureStore {
         self
     }
 
-    /// The index of a view over its source's rows, which have this digest.
+    /// The index of a view over its source's rows, which have this digest: packed from the second
+    /// time on, if that costs little.
     pub(crate) async fn index(
         &self,
         view: &FeatureView,
@@ -36,7 +40,13 @@ impl FeatureStore {
     ) -> Result<Arc<Index>> {
         let id = view.digest()?;
         if let Some(index) = self.indices.get(&id, &digest) {
-            return Ok(index);
+            if index.is_packed() || index.packed_bytes() > MAX_PACKED_BYTES {
+                return Ok(index);
+            }
+            let packed = compute(move || Ok(Index::clone(&index).packed())).await?;
+            let packed = Arc::new(packed);
+            self.indices.keep(id, digest, Arc::clone(&packed));
+            return Ok(packed);
         }
         let ordering = self.ordering(view, source, digest).await?;
         let (view, source) = (view.clone(), source.clone());
@@ -128,4 +138,43 @@ fn save(ordering: &Ordering, path: &Path, digest: &Digest) -> Result<()> {
         std::fs::create_dir_all(folder).context(ErrorKind::Unavailable, message())?;
     }
     ordering.save(path, digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampNanosecondArray};
+    use kaizen_core::DataType;
+    use kaizen_table::FeatureService;
+
+    use super::*;
+    use crate::MemorySource;
+
+    #[tokio::test]
+    async fn an_index_that_is_used_again_is_packed_and_answers_the_same() {
+        let at = |at: Vec<i64>| Arc::new(TimestampNanosecondArray::from(at).with_timezone("UTC"));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("k", Arc::new(Int64Array::from(vec![3, 1, 2, 1]))),
+            ("event_time", at(vec![5, 9, 5, 2])),
+            ("x", Arc::new(Float64Array::from(vec![Some(0.5), None, Some(-0.0), Some(7.0)]))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let questions: [(&str, ArrayRef); 2] = [
+            ("k", Arc::new(Int64Array::from(vec![1, 2, 3, 4, 1]))),
+            ("at", at(vec![8, 8, 8, 8, 9])),
+        ];
+        let questions = RecordBatch::try_from_iter(questions).unwrap();
+        let store = FeatureStore::new(vec![Arc::new(MemorySource::new("s", rows))]);
+        let view = FeatureView::builder("v").source("s").key("k").column("x", DataType::Float64);
+        let view = view.build().unwrap();
+        let id = view.digest().unwrap();
+        let service = FeatureService::new("service", 1, vec![], vec![view]).unwrap();
+        let mut first = None;
+        for (time, packed) in [false, true, true].into_iter().enumerate() {
+            let found = store.features(&service, &questions, "at").await.unwrap();
+            assert_eq!(*first.get_or_insert_with(|| found.clone()), found);
+            let (_, index) = store.indices.of(&id).unwrap();
+            assert_eq!(index.is_packed(), packed, "use {time}");
+            assert_eq!(index.packed_bytes(), 5 * 16, "a number and a word of bits");
+        }
+    }
 }

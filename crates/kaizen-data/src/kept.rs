@@ -26,6 +26,12 @@ impl<T> Kept<T> {
         (of == data).then(|| Arc::clone(index))
     }
 
+    /// What is kept of this definition, and the data that it was made of.
+    #[cfg(test)]
+    pub(crate) fn of(&self, definition: &Digest) -> Option<(Digest, Arc<T>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(definition).cloned()
+    }
+
     /// Keeps nothing any more.
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

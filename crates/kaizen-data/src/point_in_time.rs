@@ -28,15 +28,17 @@ mod gather;
 mod grouping;
 mod layout;
 mod ordering;
+mod packed;
 mod persisted;
 mod search;
 mod timeline;
 mod window;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use kaizen_core::record::Coverage;
 use kaizen_core::{Context, Error, ErrorKind, Result};
@@ -44,6 +46,7 @@ use kaizen_table::{FeatureView, Value, arrow_type, instants};
 
 use crate::within::Within;
 use gather::Answers;
+use packed::Packed;
 
 pub use ordering::Ordering;
 
@@ -54,12 +57,13 @@ pub(crate) use timeline::{Moment, Probe, Sight, Status, Timelines, nanos};
 pub(crate) use window::as_declared;
 
 /// The rows of a view's source, ordered so that any question is one binary search.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Index {
     view: FeatureView,
     layout: Layout,
     ordering: Arc<Ordering>,
     values: Vec<ArrayRef>,
+    packed: Option<Arc<Packed>>,
 }
 
 impl Index {
@@ -89,12 +93,50 @@ impl Index {
         }
         let layout = Layout::of(view);
         let values = layout.values(source).within(place())?;
-        Ok(Self { view: view.clone(), layout, ordering, values })
+        Ok(Self { view: view.clone(), layout, ordering, values, packed: None })
     }
 
     /// The order that it answers from, for [`over`](Self::over).
     pub fn ordering(&self) -> &Arc<Ordering> {
         &self.ordering
+    }
+
+    /// Moves the values of numbers and flags into the order in which questions are answered, those
+    /// of a row side by side: pays for itself where an index answers more than once or twice. The
+    /// answers are the same, bit for bit.
+    ///
+    /// Costs the memory of these values once more: 8 bytes for each number of each row, and a bit
+    /// for each flag and each value that may be missing. Text and windows stay as they are.
+    #[must_use]
+    pub fn packed(mut self) -> Self {
+        if self.packed.is_none() {
+            let packed = Packed::new(&self.packable(), &self.ordering.timelines);
+            self.packed = Some(Arc::new(packed));
+        }
+        self
+    }
+
+    /// Whether the values are [packed](Self::packed).
+    pub fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// How many bytes [`packed`](Self::packed) costs.
+    pub fn packed_bytes(&self) -> u64 {
+        Packed::bytes(&self.packable(), self.ordering.timelines.rows.len())
+    }
+
+    /// The slots; those that only windows read are empty.
+    fn packable(&self) -> Vec<ArrayRef> {
+        let mut packable: Vec<ArrayRef> =
+            self.values.iter().map(|_| Arc::new(NullArray::new(0)) as ArrayRef).collect();
+        for (place, feature) in self.view.features().iter().enumerate() {
+            if let Value::Column(_) = &feature.value {
+                let slot = self.layout.slot(place);
+                packable[slot] = Arc::clone(&self.values[slot]);
+            }
+        }
+        packable
     }
 
     /// The view's features for each row, as of the instant in the column `time`: one column per
@@ -118,7 +160,8 @@ impl Index {
     pub(crate) fn look_up(&self, rows: &RecordBatch, time: &str) -> Result<Answer> {
         let probes = self.ordering.probes(rows, time)?;
         let given = BTreeMap::new();
-        answer(&self.view, &self.layout, &self.ordering.timelines, &self.values, &probes, given)
+        let (values, packed) = (&self.values, self.packed.as_deref());
+        answer(&self.view, &self.layout, &self.ordering.timelines, values, packed, &probes, given)
     }
 
     /// The rows of the source that a question at `from`, in nanoseconds UTC, or later can still need
@@ -168,8 +211,8 @@ impl Answer {
 }
 
 /// Answers each probe from a view. `values` are the slots of the layout, with an element per row
-/// of the timelines; `given` are window features that are answered already, by their place in the
-/// view.
+/// of the timelines, and `packed` those that are packed; `given` are window features that are answered
+/// already, by their place in the view.
 ///
 /// Offline and online features both come from here.
 pub(crate) fn answer(
@@ -177,6 +220,7 @@ pub(crate) fn answer(
     layout: &Layout,
     timelines: &Timelines,
     values: &[ArrayRef],
+    packed: Option<&Packed>,
     probes: &[Probe],
     given: BTreeMap<usize, ArrayRef>,
 ) -> Result<Answer> {
@@ -184,14 +228,21 @@ pub(crate) fn answer(
     let mut windows = window::columns(view, layout, timelines, values, probes, &given)?;
     windows.extend(given);
     let sights = search::sights(timelines, probes, view.ttl_seconds().map(nanos));
-    let answers = Answers::of(&sights);
+    let packed = packed.map(|packed| packed.gather(&sights)).unwrap_or_default();
+    let gathered = |slot: usize| packed.get(slot).and_then(Option::as_ref);
+    let answers = OnceCell::new();
     let mut columns = Vec::with_capacity(view.features().len());
     for (place, feature) in view.features().iter().enumerate() {
         let name = &feature.field.name;
         columns.push(match &feature.value {
-            Value::Column(_) => {
-                answers.gather(&values[layout.slot(place)]).within(format!("feature `{name}`"))?
-            }
+            Value::Column(_) => match gathered(layout.slot(place)) {
+                Some(values) => Arc::clone(values),
+                None => {
+                    let answers = answers.get_or_init(|| Answers::of(&sights));
+                    let values = &values[layout.slot(place)];
+                    answers.gather(values).within(format!("feature `{name}`"))?
+                }
+            },
             Value::Window(_) => windows
                 .remove(&place)
                 .context(ErrorKind::Internal, format!("feature `{name}`: no window"))?,

@@ -225,7 +225,7 @@ fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> R
     let moment = |(event, known): (&i64, &Option<i64>)| Moment::new(view.known(), *event, *known);
     let moments: Vec<Moment> = rows.event.iter().zip(&rows.known).map(moment).collect();
     let timelines = Timelines::new(&entity, tails.len(), &moments);
-    let found = answer(view, layout, &timelines, &rows.values, probes, tiled)?;
+    let found = answer(view, layout, &timelines, &rows.values, None, probes, tiled)?;
     let of_columns: Vec<&ArrayRef> = view
         .features()
         .iter()

@@ -145,7 +145,11 @@ pub(crate) fn probes(
         return Err(Error::invalid(format!("column `{time}`: row {row} has no instant")));
     }
     let probe = |(entity, at): (Option<u32>, &i64)| Probe { entity, at: *at };
-    Ok(entity.into_iter().zip(at.values()).map(probe).collect())
+    if entity.len() < INSTANTS_PER_TASK {
+        return Ok(entity.into_iter().zip(at.values()).map(probe).collect());
+    }
+    let questions = entity.into_par_iter().zip(at.values().par_iter());
+    Ok(questions.with_min_len(INSTANTS_PER_TASK).map(probe).collect())
 }
 
 /// [`instants`], on all threads where that is simple.

@@ -69,7 +69,81 @@ fn by_range(probes: &[Probe], entities: usize) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::timeline::{Knowledge, Status};
     use super::*;
+    use crate::keys::NOBODY;
+
+    const SECOND: i64 = 1_000_000_000;
+    const ROWS: usize = 40_000;
+    const ENTITIES: u32 = 700;
+
+    /// A number below `most` drawn from its place: splitmix64.
+    fn drawn(stream: u64, place: usize, most: u64) -> i64 {
+        let mut z = stream.wrapping_add((place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % most) as i64
+    }
+
+    /// Few instants, so that ties are many, and the first and the last instants that there are.
+    fn instant(stream: u64, place: usize) -> i64 {
+        match drawn(stream, place, 50) {
+            0 => i64::MIN + drawn(stream + 1, place, 3) * SECOND,
+            1 => i64::MAX - drawn(stream + 1, place, 3) * SECOND,
+            _ => drawn(stream + 1, place, 2_000) * SECOND,
+        }
+    }
+
+    /// Timelines over more rows than are in reach, of which some entities have none and one has
+    /// many.
+    fn timelines(after: Option<u64>, threads: usize) -> Timelines {
+        let entity = |row| match drawn(1, row, 10) {
+            0 => NOBODY,
+            1 | 2 => 5,
+            _ => drawn(2, row, u64::from(ENTITIES - 50)) as u32,
+        };
+        let entity: Vec<u32> = (0..ROWS).map(entity).collect();
+        let event: Vec<i64> = (0..ROWS).map(|row| instant(3, row)).collect();
+        let known_at: Vec<i64> = (0..ROWS).map(|row| event[row].max(instant(5, row))).collect();
+        let knowledge = match after {
+            Some(nanos) => Knowledge::After(nanos),
+            None => Knowledge::Each { known_at: &known_at, column: &known_at, valid: None },
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| Timelines::of(&entity, ENTITIES as usize, &event, &knowledge))
+    }
+
+    #[test]
+    fn many_questions_at_once_see_what_each_sees_alone() {
+        let entity = |place| (drawn(7, place, 20) > 0).then(|| drawn(8, place, ENTITIES.into()));
+        let probe = |place: usize| Probe {
+            entity: entity(place).map(|entity| entity as u32),
+            at: match drawn(9, place, 10) {
+                0 => i64::MAX,
+                1 => i64::MIN,
+                _ => instant(10, place),
+            },
+        };
+        // More than one thread's share of them.
+        let probes: Vec<Probe> = (0..2 * PROBES_PER_TASK + 5).map(probe).collect();
+        assert!(ROWS > ROWS_IN_REACH && probes.len() > PARALLEL_FROM);
+        for after in [Some(0), Some(7 * SECOND.cast_unsigned()), None] {
+            let timelines = timelines(after, 2);
+            for ttl in [None, Some(20 * SECOND.cast_unsigned())] {
+                let alone: Vec<Sight> =
+                    probes.iter().map(|probe| timelines.sight(*probe, ttl)).collect();
+                let statuses = [Status::Found, Status::Unknown];
+                assert!(statuses.iter().all(|s| alone.iter().any(|sight| sight.status == *s)));
+                for threads in [1, 3] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                    let found = pool.unwrap().install(|| sights(&timelines, &probes, ttl));
+                    for (probe, (found, alone)) in probes.iter().zip(found.iter().zip(&alone)) {
+                        assert_eq!(found, alone, "{probe:?}, {after:?}, {ttl:?}, {threads}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_question_about_an_entity_is_asked_once() {

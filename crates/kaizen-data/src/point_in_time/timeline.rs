@@ -1,5 +1,6 @@
 //! Rows grouped by entity, in the order in which they became known.
 
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 use arrow::buffer::{NullBuffer, ScalarBuffer};
@@ -49,7 +50,7 @@ pub(crate) fn nanos(seconds: u32) -> u64 {
 }
 
 /// So many searches run at once.
-pub(super) const LANES: usize = 8;
+pub(super) const LANES: usize = 16;
 
 /// One question: this entity, as of this instant.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub(crate) enum Status {
 pub(crate) struct Sight {
     /// The source's row that is the latest; of no meaning if the status is unknown.
     pub(crate) row: u32,
+    /// The position of that row.
+    pub(crate) position: u32,
     /// Whether it counts.
     pub(crate) status: Status,
     /// Whether something had happened that was not known yet.
@@ -87,7 +90,7 @@ pub(crate) struct Sight {
 impl Sight {
     /// What a question about nobody sees.
     pub(crate) const NOTHING: Self =
-        Self { row: 0, status: Status::Unknown, hidden: false, event: 0 };
+        Self { row: 0, position: 0, status: Status::Unknown, hidden: false, event: 0 };
 
     /// The row that answers.
     pub(crate) fn answer(&self) -> Option<u32> {
@@ -225,20 +228,24 @@ impl Timelines {
         // An instant before all time sees nothing.
         let until = probes.map(|probe| match &self.known_at {
             KnownAt::Each(_) => Some(probe.at),
+            // What would be known after the last instant there is, is known at that instant.
+            KnownAt::After(_) if probe.at == i64::MAX => Some(probe.at),
             KnownAt::After(nanos) => probe.at.checked_sub_unsigned(*nanos),
         });
         let at = until.map(|at| at.unwrap_or(i64::MIN));
         let mut base = ranges.clone().map(|range| range.start);
         let mut size = ranges.clone().map(|range| range.len());
         let longest = size.iter().copied().max().unwrap_or(0);
+        let end = times.len().saturating_sub(1);
         let mut rest = longest;
         while rest > 1 {
             for lane in 0..LANES {
                 let half = size[lane] / 2;
+                // A lane that is done, or has no rows, has no half to go. A branch here would be
+                // foretold wrongly half the time.
                 let middle = base[lane] + half;
-                // A lane that is done, or has no rows, stays where it is.
-                let later = times.get(middle).is_some_and(|known| *known <= at[lane]);
-                base[lane] = if later { middle } else { base[lane] };
+                let later = times[middle.min(end)] <= at[lane];
+                base[lane] = select_unpredictable(later, middle, base[lane]);
                 size[lane] -= half;
             }
             rest -= rest / 2;
@@ -264,7 +271,7 @@ impl Timelines {
         let event = self.event[latest];
         let young = ttl.is_none_or(|ttl| at.abs_diff(event) <= ttl);
         let status = if young { Status::Found } else { Status::Expired };
-        Sight { row: self.rows[latest], status, hidden, event }
+        Sight { row: self.rows[latest], position: latest as u32, status, hidden, event }
     }
 
     /// The position of the latest row among the entity's rows up to a position.

@@ -9,7 +9,7 @@ use arrow::array::{
     RecordBatch, StringArray, UInt32Array,
 };
 use arrow::compute::{cast, take_record_batch};
-use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type, TimeUnit};
 use kaizen_core::record::Coverage;
 use kaizen_core::{DataType, Digest, ErrorKind};
 use kaizen_data::point_in_time::{Index, Ordering};
@@ -245,6 +245,118 @@ fn one_thread_and_many_give_the_same_bits_also_where_one_key_dominates() {
         let few = case.spine.slice(20_000, 60);
         let expected = oracle(&case.view, &case.source, &few, "at").unwrap();
         assert_same_bits(&features.slice(20_000, 60), &expected);
+    }
+}
+
+/// The index, and the same packed.
+fn answers_packed(case: &Case) -> [(RecordBatch, Coverage); 2] {
+    let index = Index::new(&case.view, &case.source).unwrap();
+    let packed = index.clone().packed();
+    assert!(packed.is_packed() && !index.is_packed());
+    assert_eq!(packed.needed(3 * S), index.needed(3 * S));
+    [index, packed].map(|index| index.features_with_coverage(&case.spine, "at").unwrap())
+}
+
+fn assert_same_answers([left, right]: [(RecordBatch, Coverage); 2]) {
+    assert_same_bits(&left.0, &right.0);
+    assert_eq!(left.1, right.1);
+    // Also of what lies beneath missing numbers.
+    for (left, right) in left.0.columns().iter().zip(right.0.columns()) {
+        if left.data_type().is_numeric() {
+            assert_eq!(left.to_data().buffers(), right.to_data().buffers());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn packed_values_are_the_same_values(case in case(40, 20, -12..30)) {
+        assert_same_answers(answers_packed(&case));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn packed_values_of_many_rows_are_the_same_on_any_number_of_threads(
+        case in case(9_000, 20_000, -12..30),
+    ) {
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_same_answers(pool.install(|| answers_packed(&case)));
+        }
+    }
+}
+
+/// 20,000 questions of 60,000 rows with values of every type: 70 columns, so that the bits of a row
+/// fill more than a word.
+#[test]
+fn packed_values_of_every_type_are_the_same_values() {
+    let case = dominated(60_000, true);
+    let numbers = case.source.column_by_name("amount").unwrap().as_primitive::<Float64Type>();
+    let mut view = FeatureView::builder("v").source("s").key("number").event_time("event");
+    view = view.known(case.view.known().clone()).ttl_seconds(20);
+    let mut source = case.source.clone();
+    for place in 0..70_u32 {
+        // Some columns have no missing value.
+        let there = |x: f64| place % 7 < 3 || !(x as u64 + u64::from(place)).is_multiple_of(5);
+        let drawn = numbers.iter().map(|x| x.filter(|x| there(*x)));
+        let name = format!("c{place}");
+        let (values, data_type): (ArrayRef, _) = match place % 4 {
+            0 => (
+                Arc::new(drawn.map(|x| x.map(|x| x / -3.0)).collect::<Float64Array>()),
+                DataType::Float64,
+            ),
+            1 => (
+                Arc::new(drawn.map(|x| x.map(|x| -(x as i64))).collect::<Int64Array>()),
+                DataType::Int64,
+            ),
+            2 => (
+                Arc::new(drawn.map(|x| x.map(|x| x as i64 % 2 == 0)).collect::<BooleanArray>()),
+                DataType::Bool,
+            ),
+            _ => (
+                Arc::new(drawn.map(|x| x.map(|x| format!("{x}"))).collect::<StringArray>()),
+                DataType::Utf8,
+            ),
+        };
+        source = with_column(&source, &name, values).unwrap();
+        view = view.column(&name, data_type);
+    }
+    let view = view.window("n", Aggregate::Sum, "c0", 3).build().unwrap();
+    for rows in [60_000, 1, 0] {
+        let (view, source) = (view.clone(), source.slice(60_000 - rows, rows));
+        let spine = case.spine.slice(0, 20_000);
+        assert_same_answers(answers_packed(&Case { view, source, spine }));
+    }
+}
+
+/// Every hundredth of many questions of many rows, by every rule of when rows are known.
+#[test]
+fn many_questions_of_many_rows_are_answered_by_the_rule() {
+    let case = dominated(40_000, true);
+    let column = || "known".to_owned();
+    let until = Some(kaizen_core::Timestamp::from_nanos(2_500 * S));
+    let rules = [
+        Known::AtEvent,
+        Known::After { seconds: 11 },
+        Known::Column(column()),
+        Known::Backfilled { column: column(), until },
+    ];
+    for rule in rules {
+        let mut json = serde_json::to_value(&case.view).unwrap();
+        json["known"] = serde_json::to_value(&rule).unwrap();
+        let view: FeatureView = serde_json::from_value(json).unwrap();
+        let spine = case.spine.slice(0, 5_000);
+        let index = Index::new(&view, &case.source).unwrap();
+        let found = index.features(&spine, "at").unwrap();
+        let sample = UInt32Array::from_iter_values((0..5_000).step_by(100));
+        let found = take_record_batch(&found, &sample).unwrap();
+        let spine = take_record_batch(&spine, &sample).unwrap();
+        assert_same_bits(&found, &oracle(&view, &case.source, &spine, "at").unwrap());
     }
 }
 
