@@ -170,7 +170,7 @@ mod tests {
                 times.map(|(event, known)| Moment::new(view.known(), *event, *known)).collect();
             let timelines = Timelines::new(&entity, tails.len(), &moments);
             let expected =
-                general(&view, &layout, &timelines, &stored.values, &probes, BTreeMap::new());
+                general(&view, &layout, &timelines, &stored.values, None, &probes, BTreeMap::new());
             let expected = expected.unwrap();
 
             let (columns, sights) = answer(&view, &layout, &tails, &probes).unwrap();

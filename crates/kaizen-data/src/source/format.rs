@@ -60,9 +60,16 @@ pub(crate) struct FileOptions {
 /// What of the options decides what the rows of the same bytes are.
 #[derive(Debug, Serialize)]
 pub(crate) struct Reading {
-    /// Names and types, the delimiter, and the texts of missing values.
-    csv: Option<(Vec<(String, String)>, u8, Vec<String>)>,
+    csv: Option<CsvReading>,
     zone: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CsvReading {
+    /// Names and types.
+    columns: Vec<(String, String)>,
+    delimiter: u8,
+    missing: Vec<String>,
 }
 
 impl FileOptions {
@@ -70,8 +77,11 @@ impl FileOptions {
     pub(crate) fn reading(&self, format: Format) -> Option<Reading> {
         let CsvOptions { columns, delimiter, missing } = &self.csv;
         let typed = |field: &Field| (field.name().clone(), field.data_type().to_string());
-        let csv = (format == Format::Csv)
-            .then(|| (columns.iter().map(typed).collect(), *delimiter, missing.clone()));
+        let csv = (format == Format::Csv).then(|| CsvReading {
+            columns: columns.iter().map(typed).collect(),
+            delimiter: *delimiter,
+            missing: missing.clone(),
+        });
         let zone = self.zone.as_ref().map(|zone| zone.name().to_owned());
         (csv.is_some() || zone.is_some()).then_some(Reading { csv, zone })
     }
