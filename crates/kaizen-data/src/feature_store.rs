@@ -22,7 +22,7 @@ pub(crate) use crate::look_up::{check_request, extended};
 pub(crate) use crate::reading::whole;
 
 /// At most this many rows of a source are in memory at once, unless it is said otherwise.
-const ROWS_IN_MEMORY: u64 = 20_000_000;
+pub(crate) const ROWS_IN_MEMORY: u64 = 20_000_000;
 
 /// Answers feature services and label views from sources, by the rule of
 /// [`point_in_time`](crate::point_in_time).
@@ -77,9 +77,12 @@ impl FeatureStore {
     /// A source that has more, and can tell [spans](Source::spans) of its rows, is walked span by
     /// span; besides the span, those rows are in memory that later questions need: of each entity
     /// the latest, those that were not known yet, and those of the longest window. The answers are
-    /// the same. Of the [coverage](kaizen_core::record::Coverage), rows without an event time are
-    /// not counted then, and a row whose entity has only rows in spans that no view looks back to
-    /// is unknown, not expired.
+    /// the same. The [coverage](kaizen_core::record::Coverage) is that of the rows that are read:
+    /// * rows without an event time, and rows with a missing key in spans that no question needs,
+    ///   are not counted as ignored;
+    /// * a question whose entity has only rows in spans that no view looks back to is unknown, not
+    ///   expired;
+    /// * one from which only rows in such spans are hidden is not counted as hidden.
     #[must_use]
     pub fn rows_in_memory(mut self, rows: u64) -> Self {
         self.rows_in_memory = rows.max(1);

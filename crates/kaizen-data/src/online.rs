@@ -1,5 +1,6 @@
 //! Features online: the newest rows of every entity, by key, under the same rule as offline.
 
+mod ahead;
 mod answer;
 mod definitions;
 mod erasure;
@@ -10,6 +11,7 @@ mod materialize;
 mod memory;
 mod merge;
 mod open;
+mod past;
 mod prepared;
 mod redb;
 #[cfg(feature = "redis")]
@@ -27,9 +29,10 @@ use kaizen_core::{Context, Error, ErrorKind, Progress, Result, Timestamp, comput
 use kaizen_table::{FeatureService, FeatureView, Functions, OnlineEntry, OnlineStore, Source};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::feature_store::whole;
+use crate::feature_store::ROWS_IN_MEMORY;
 use crate::served::ServedLog;
 use crate::within::Within;
+use ahead::{Ahead, joined};
 use materialize::{Chunk, Plan};
 use prepared::PreparedViews;
 use space::Space;
@@ -59,6 +62,8 @@ pub struct Online {
     store: Arc<dyn OnlineStore>,
     rows_per_write: usize,
     keep_seconds: u32,
+    rows_in_memory: u64,
+    check_past: bool,
     writing: Arc<Mutex<()>>,
     functions: Functions,
     prepared: PreparedViews,
@@ -73,6 +78,8 @@ impl Online {
             store,
             rows_per_write: 100_000,
             keep_seconds: 0,
+            rows_in_memory: ROWS_IN_MEMORY,
+            check_past: false,
             writing: Arc::default(),
             functions: Functions::default(),
             prepared: PreparedViews::default(),
@@ -103,6 +110,24 @@ impl Online {
         self
     }
 
+    /// Has about this many rows of a source in memory at once, at least one; 20,000,000 unless set.
+    ///
+    /// A source that has more, and can tell [spans](Source::spans) of its rows, is read span by
+    /// span. What is written is the same.
+    #[must_use]
+    pub fn rows_in_memory(mut self, rows: u64) -> Self {
+        self.rows_in_memory = rows.max(1);
+        self
+    }
+
+    /// Reads and checks the past of every source, also where a
+    /// [materialisation](Self::materialize) could do without.
+    #[must_use]
+    pub fn check_past(mut self) -> Self {
+        self.check_past = true;
+        self
+    }
+
     /// Computes on-demand features by these functions; none unless set.
     #[must_use]
     pub fn with_functions(mut self, functions: Functions) -> Self {
@@ -115,9 +140,21 @@ impl Online {
     ///
     /// Rows are written in the order in which they became known, each write with the instant up to
     /// which the view then goes: a call that was cut off is taken up where it was, and one that is
-    /// made again writes nothing. The source may grow, but only by rows that become known later
-    /// than `until`: if rows that were known before have come or gone, that is
-    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind) and nothing is written.
+    /// made again writes nothing.
+    ///
+    /// The source may grow, but only by rows that become known later than `until`; what was known
+    /// before must stay as it is. Of this past a sum of hashes is kept, which does not depend on the
+    /// order of rows. It is compared whenever the past is read, and if rows have come, gone or
+    /// changed in their keys, times or values, that is
+    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind) and nothing is written. The past is read, all
+    /// of it,
+    /// * if a column says when rows became known: then any row may be one that became known since;
+    /// * if entities were [forgotten](Self::forget) since the last call: it is then taken as it is;
+    /// * if it is [asked for](Self::check_past).
+    ///
+    /// If rows are known as they happen, or a fixed time later, only those are read else that can
+    /// have become known since the last call, and the past is not looked at: a row that arrives
+    /// late is then not found.
     pub async fn materialize(
         &self,
         view: &FeatureView,
@@ -130,39 +167,59 @@ impl Online {
             let wanted = view.source();
             return Err(Error::invalid(format!("{}: it reads `{wanted}`", place())));
         }
+        self.bring_forward(view, source, until.nanos()?, progress).await.within(place())
+    }
+
+    async fn bring_forward(
+        &self,
+        view: &FeatureView,
+        source: &dyn Source,
+        until: i64,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
         let writer = self.writer().await;
         let space = Space::of(view)?;
-        let mut done = self.progress(&space).await.within(place())?;
+        let mut done = self.progress(&space).await?;
         if done.as_ref().is_some_and(|done| done.offset.is_some()) {
-            return Err(Error::conflict(format!("{}: it is followed, not materialised", place())));
+            return Err(Error::conflict("it is followed, not materialised"));
         }
-        let until = until.nanos()?;
         if done.as_ref().is_some_and(|done| done.until >= until) {
             return Ok(0);
         }
-        let rows = whole(source.read(&view.source_columns()).await?).within(place())?;
-        let (definition, size) = (view.clone(), self.rows_per_write);
+        let size = (self.rows_in_memory, self.check_past);
+        let mut ahead = Ahead::of(view, source, done.as_ref(), until, size).await?;
         let keep = i64::from(self.keep_seconds) * 1_000_000_000;
         if done.is_none() {
             // What was left of a definition that was dropped.
             self.drop_space(&writer, space.name()).await?;
         }
-        let from = done.clone();
-        let plan = compute(move || {
-            let plan = Plan::new(&definition, rows, from.as_ref(), until, keep)?;
-            let chunks = plan.chunks(size)?;
-            Ok((Arc::new(plan), chunks))
-        });
-        let (plan, chunks) = plan.await.within(place())?;
         let task = format!("materialise {}", view.name());
-        let (mut written, total) = (0, plan.pending() as u64);
-        for chunk in chunks {
-            let rows = chunk.rows() as u64;
-            let after = chunk.after.clone();
-            self.write(&writer, &plan, &space, done.as_ref(), chunk).await.within(place())?;
-            done = Some(after);
-            written += rows;
-            progress.report(&task, written, Some(total));
+        let (mut written, mut past, mut rest) = (0, ahead.past, None);
+        let in_one = ahead.left() == 1;
+        while let Some(rows) = ahead.next().await? {
+            let (definition, size, last) = (view.clone(), self.rows_per_write, ahead.left() == 0);
+            let (from, before) = (done.clone(), rest.take());
+            let plan = compute(move || {
+                let rows = match before {
+                    Some(before) => joined(&[before, rows])?,
+                    None => rows,
+                };
+                let plan = Plan::new(&definition, rows, (from.as_ref(), past), until, keep)?;
+                let (chunks, rest) = plan.chunks(size, last)?;
+                Ok((Arc::new(plan), chunks, rest))
+            });
+            let (plan, chunks, after) = plan.await?;
+            rest = after;
+            let total = in_one.then_some(plan.pending() as u64);
+            for chunk in chunks {
+                let rows = chunk.rows() as u64;
+                let after = chunk.after.clone();
+                self.write(&writer, &plan, &space, done.as_ref(), chunk).await?;
+                past = after.past();
+                done = Some(after);
+                written += rows;
+                progress.report(&task, written, total);
+            }
         }
         Ok(written)
     }

@@ -60,15 +60,8 @@ impl<'a> Reading<'a> {
     /// The spans of a source's column of instants, each of about `rows` rows at most.
     pub(crate) async fn spans(&self, name: &str, time: &str, rows: u64) -> Result<Vec<Range<i64>>> {
         let spans = self.source(name)?.spans(time, rows).await?;
-        let ends = (spans.first().map(|span| span.start), spans.last().map(|span| span.end));
-        let joined = spans.windows(2).all(|pair| pair[0].end == pair[1].start);
-        let ascend = spans.iter().all(|span| span.start < span.end);
-        if ends == (Some(i64::MIN), Some(i64::MAX)) && joined && ascend {
-            return Ok(spans);
-        }
-        Err(Error::internal(format!(
-            "source `{name}`: the spans that it gives of `{time}` do not hold every instant once"
-        )))
+        check_spans(&spans, name, time)?;
+        Ok(spans)
     }
 
     /// These columns of the rows of a span, or of all rows. [`ErrorKind::Conflict`] if the source
@@ -106,6 +99,19 @@ impl<'a> Reading<'a> {
         self.files.insert(name.to_owned(), scan.files.clone());
         whole(scan).within(format!("source `{name}`"))
     }
+}
+
+/// Checks that the spans that a source gives of its column `time` hold every instant once, in order.
+pub(crate) fn check_spans(spans: &[Range<i64>], source: &str, time: &str) -> Result<()> {
+    let ends = (spans.first().map(|span| span.start), spans.last().map(|span| span.end));
+    let joined = spans.windows(2).all(|pair| pair[0].end == pair[1].start);
+    let ascend = spans.iter().all(|span| span.start < span.end);
+    if ends == (Some(i64::MIN), Some(i64::MAX)) && joined && ascend {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "source `{source}`: the spans that it gives of `{time}` do not hold every instant once"
+    )))
 }
 
 /// All rows of a scan as one table.

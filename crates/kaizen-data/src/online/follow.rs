@@ -1,16 +1,16 @@
 //! Views that follow a log of rows.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use kaizen_core::{Error, Result, Timestamp, async_trait, compute};
+use kaizen_core::{Error, ErrorKind, Result, Timestamp, async_trait, compute};
 use kaizen_table::{FeatureView, Source};
 
+use super::ahead::check_key_types;
 use super::materialize::Plan;
 use super::space::{Progress, Space};
 use super::{Online, Writer};
 use crate::keys::KeyTypes;
+use crate::source::parts::Pushed;
 use crate::source::push::PushSource;
 use crate::within::Within;
 
@@ -18,16 +18,24 @@ use crate::within::Within;
 /// end; some may go, and their offsets then stay as gaps.
 #[async_trait]
 pub trait RowLog: Source {
-    /// Some rows from an offset on, with the offsets that they span; at least one if there is one,
-    /// with these columns. What follows is read from the end of the span.
-    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<(Range<u64>, RecordBatch)>;
+    /// Names this log among all: another log, or one that was begun anew, has another identity. It
+    /// stays when the log is opened again.
+    fn identity(&self) -> &str;
+
+    /// Some rows from an offset on, with these columns, and the offsets that they span: none only
+    /// at the end of the log. Where all rows of a span have gone, a span has no rows. What follows
+    /// is read from the end of the span.
+    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<Pushed>;
 }
 
 #[async_trait]
 impl RowLog for PushSource {
-    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<(Range<u64>, RecordBatch)> {
-        let pushed = Self::read_from(self, offset, columns).await?;
-        Ok((pushed.offsets, pushed.rows))
+    fn identity(&self) -> &str {
+        self.identity()
+    }
+
+    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<Pushed> {
+        Self::read_from(self, offset, columns).await
     }
 }
 
@@ -36,10 +44,14 @@ impl Online {
     /// their times, and gives how many that were. Afterwards questions at `now`, less
     /// [what is kept](Self::keep_seconds), or later are answered.
     ///
-    /// Each part of the log is merged in one write, together with the offset after it: a call that
-    /// was cut off is taken up where it was, and no row is taken twice. Rows that no such question
-    /// can need are dropped. A view is either followed or
-    /// [materialised](Self::materialize): to do both is [`ErrorKind::Conflict`](kaizen_core::ErrorKind).
+    /// Some rows of the log at a time are merged in one write, together with the offset after them:
+    /// a call that was cut off is taken up where it was, and no row is taken twice. A write is of
+    /// [so many rows](Self::rows_per_write), or of fewer if the store says that they are too many.
+    /// Rows that no such question can need are dropped.
+    ///
+    /// A view is either followed or [materialised](Self::materialize): to do both is
+    /// [`ErrorKind::Conflict`]. So is a log of another [identity](RowLog::identity) than the one
+    /// that was followed before, whose offsets say nothing of it.
     pub async fn follow(
         &self,
         view: &FeatureView,
@@ -71,45 +83,85 @@ impl Online {
         if done.as_ref().is_some_and(|done| done.offset.is_none()) {
             return Err(Error::conflict("it is materialised, not followed"));
         }
+        if let Some(followed) = done.as_ref().and_then(|done| done.log.as_deref())
+            && followed != log.identity()
+        {
+            let found = log.identity();
+            return Err(Error::conflict(format!(
+                "it has followed another log ({followed}) than this one ({found}); follow this one \
+                 in a new store"
+            )));
+        }
         let from = now.saturating_sub(i64::from(self.keep_seconds) * 1_000_000_000);
         let columns = view.source_columns();
         let mut taken = 0;
         loop {
             let offset = done.as_ref().and_then(|done| done.offset).unwrap_or(0);
-            let (offsets, rows) = log.read_from(offset, &columns).await?;
-            let key_types = KeyTypes::of(&rows, view.keys())?.names();
-            if done.as_ref().is_some_and(|done| done.key_types != key_types) {
-                return Err(Error::conflict("the types of its key columns have changed"));
-            }
+            let pushed = log.read_from(offset, &columns).await?;
+            let key_types = KeyTypes::of(&pushed.rows, view.keys())?;
+            check_key_types(&key_types, done.as_ref().map(|done| done.key_types.as_slice()))?;
             // The last part is empty, and says that all before is in.
-            let last = offsets.is_empty();
+            let last = pushed.offsets.is_empty();
             let before = done.as_ref().map_or(i64::MIN, |done| done.until);
             if last && done.is_some() && before >= now {
                 return Ok(taken);
             }
-            let count = rows.num_rows() as u64;
+            taken += pushed.rows.num_rows() as u64;
             let after = Progress {
                 until: if last { before.max(now) } else { before },
                 from: done.as_ref().map_or(i64::MIN, |done| done.from).max(from),
-                rows: done.as_ref().map_or(0, |done| done.rows) + count,
+                rows: done.as_ref().map_or(0, |done| done.rows),
+                sum: 0,
                 forgotten: done.as_ref().is_some_and(|done| done.forgotten),
                 removals: done.as_ref().map_or(0, |done| done.removals),
-                offset: Some(if last { offset } else { offsets.end }),
+                offset: Some(offset),
+                log: Some(log.identity().to_owned()),
                 keys: view.keys().to_vec(),
-                key_types,
+                key_types: key_types.names(),
             };
-            let (definition, progress) = (view.clone(), after.clone());
+            done = Some(self.take(writer, view, &space, pushed, (done, after)).await?);
+            if last {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Merges rows of a log into what is kept, in as many writes as it takes. `after` is how far
+    /// the view goes then, but for the rows and their offsets.
+    async fn take(
+        &self,
+        writer: &Writer,
+        view: &FeatureView,
+        space: &Space,
+        pushed: Pushed,
+        (mut before, mut after): (Option<Progress>, Progress),
+    ) -> Result<Progress> {
+        let (mut most, mut done) = (self.rows_per_write, 0);
+        loop {
+            let left = pushed.rows.num_rows() - done;
+            let count = left.min(most);
+            let next = Progress {
+                rows: after.rows + count as u64,
+                offset: Some(pushed.offset(done + count)),
+                ..after.clone()
+            };
+            let (definition, progress) = (view.clone(), next.clone());
+            let rows = pushed.rows.slice(done, count);
             let planned = compute(move || {
                 let (plan, chunk) = Plan::of_log(&definition, rows, progress)?;
                 Ok((Arc::new(plan), chunk))
             });
             let (plan, chunk) = planned.await?;
-            self.write(writer, &plan, &space, done.as_ref(), chunk).await?;
-            taken += count;
-            if last {
-                return Ok(taken);
+            match self.write(writer, &plan, space, before.as_ref(), chunk).await {
+                Err(error) if error.kind() == ErrorKind::Limit && count > 1 => most = count / 2,
+                Err(error) => return Err(error),
+                Ok(()) if count == left => return Ok(next),
+                Ok(()) => {
+                    done += count;
+                    after = next;
+                    before = Some(after.clone());
+                }
             }
-            done = Some(after);
         }
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
-use kaizen_core::{Bytes, Context, Error, ErrorKind, Result};
+use kaizen_core::{Bytes, Context, ErrorKind, Result};
 use kaizen_table::{FeatureView, OnlineEntry};
 
+use super::ahead::check_key_types;
 use super::merge::merged;
+use super::past::{Past, hashes};
 use super::space::{Progress, Space};
 use super::tail::{Rows, Stored};
 use crate::keys::{Entities, KeyTypes};
@@ -21,10 +23,12 @@ pub(crate) struct Plan {
     key_types: KeyTypes,
     source: RecordBatch,
     moments: Vec<Option<Moment>>,
+    /// The hash of each row of the source; none of a log.
+    hashes: Vec<u128>,
     /// Rows of the source to write, ascending by the instant from which they are known.
     pending: Vec<u32>,
-    /// How many rows were in before.
-    before: u64,
+    /// What was in before.
+    past: Past,
     until: i64,
     /// How long before the last materialisation a question may lie, in nanoseconds.
     keep: i64,
@@ -53,38 +57,25 @@ impl Chunk {
 }
 
 impl Plan {
-    /// Finds the rows of the source that became known after `done` and until `until`; questions up
-    /// to `keep` nanoseconds earlier shall still be answered.
+    /// Of a piece of the source the rows that became known after `done` and until `until`, behind
+    /// what is `past`; questions up to `keep` nanoseconds earlier shall still be answered.
     pub(crate) fn new(
         view: &FeatureView,
         source: RecordBatch,
-        done: Option<&Progress>,
+        (done, past): (Option<&Progress>, Past),
         until: i64,
         keep: i64,
     ) -> Result<Self> {
         let key_types = KeyTypes::of(&source, view.keys())?;
-        if done.is_some_and(|done| done.key_types != key_types.names()) {
-            return Err(Error::conflict("the types of its key columns have changed"));
-        }
+        check_key_types(&key_types, done.map(|done| done.key_types.as_slice()))?;
         let moments = moments(view, &source)?;
+        let hashes = hashes(view, &key_types, &source, &moments)?;
         let known_at = |row: u32| moments[row as usize].map(|moment| moment.known_at);
         let rows = u32::try_from(source.num_rows()).context(ErrorKind::Limit, "over 2^32 rows")?;
         let from = done.map(|done| done.until);
-        let (mut before, mut pending) = (0, Vec::new());
-        for row in 0..rows {
-            match known_at(row) {
-                Some(known) if from.is_some_and(|from| known <= from) => before += 1,
-                Some(known) if known <= until => pending.push(row),
-                _ => {}
-            }
-        }
-        if let Some(done) = done.filter(|done| done.rows != before && !done.forgotten) {
-            let (at, then) = (done.instant(), done.rows);
-            return Err(Error::conflict(format!(
-                "of its rows {then} were known at {at} when it was materialised, now {before}: \
-                 the past has changed; materialise into a new store"
-            )));
-        }
+        let inside = |at: i64| at <= until && from.is_none_or(|from| at > from);
+        let mut pending: Vec<u32> =
+            (0..rows).filter(|row| known_at(*row).is_some_and(inside)).collect();
         pending.sort_by_key(|row| known_at(*row));
         let (view, layout) = (view.clone(), Layout::of(view));
         let floor = done.map_or(i64::MIN, |done| done.from);
@@ -95,8 +86,9 @@ impl Plan {
             key_types,
             source,
             moments,
+            hashes,
             pending,
-            before,
+            past,
             until,
             keep,
             floor,
@@ -116,20 +108,23 @@ impl Plan {
         let pending: Vec<u32> =
             (0_u32..).zip(&moments).filter_map(|(row, moment)| moment.map(|_| row)).collect();
         let (view, layout) = (view.clone(), Layout::of(view));
+        let (until, floor, removals) = (after.until, after.from, after.removals);
+        let (past, keep) = (after.past(), 0);
         let plan = Self {
             view,
             layout,
             key_types,
             source,
             moments,
+            hashes: Vec::new(),
             pending,
-            before: 0,
-            until: after.until,
-            keep: 0,
-            floor: after.from,
-            removals: after.removals,
+            past,
+            until,
+            keep,
+            floor,
+            removals,
         };
-        let mut chunk = plan.chunk(&plan.pending, after.until, after.rows)?;
+        let mut chunk = plan.chunk(&plan.pending, until, past)?;
         chunk.after = after;
         Ok((plan, chunk))
     }
@@ -145,34 +140,49 @@ impl Plan {
     }
 
     /// The writes, in order, each of `size` rows or a few more: rows that became known at the same
-    /// instant stay together. There is at least one, which says how far the view goes.
-    pub(crate) fn chunks(&self, size: usize) -> Result<Vec<Chunk>> {
+    /// instant stay together.
+    ///
+    /// If this is the last piece, there is at least one, which says how far the view goes. Else the
+    /// last rows are given back, to stand before those of the next piece: so writes are the same
+    /// whatever the pieces.
+    pub(crate) fn chunks(
+        &self,
+        size: usize,
+        last: bool,
+    ) -> Result<(Vec<Chunk>, Option<RecordBatch>)> {
         let known_at = |row: &u32| self.moments[*row as usize].map(|moment| moment.known_at);
         let mut chunks = Vec::new();
         let mut rest = self.pending.as_slice();
-        let mut done = self.before;
+        let mut past = self.past;
         loop {
             let mut count = rest.len().min(size);
-            let last = count.checked_sub(1).and_then(|last| known_at(&rest[last]));
-            count += rest[count..].iter().take_while(|row| known_at(row) == last).count();
+            let at = count.checked_sub(1).and_then(|last| known_at(&rest[last]));
+            count += rest[count..].iter().take_while(|row| known_at(row) == at).count();
             let (rows, tail) = rest.split_at(count);
-            done += count as u64;
-            let until = match (tail.is_empty(), last) {
-                (false, Some(last)) => last,
+            if tail.is_empty() && !last {
+                let mut rows = rows.to_vec();
+                rows.sort_unstable();
+                return Ok((chunks, Some(self.taken(&rows)?)));
+            }
+            rows.iter().for_each(|row| past.add(self.hashes[*row as usize]));
+            let until = match (tail.is_empty(), at) {
+                (false, Some(at)) => at,
                 _ => self.until,
             };
-            chunks.push(self.chunk(rows, until, done)?);
+            chunks.push(self.chunk(rows, until, past)?);
             if tail.is_empty() {
-                return Ok(chunks);
+                return Ok((chunks, None));
             }
             rest = tail;
         }
     }
 
-    fn chunk(&self, rows: &[u32], until: i64, done: u64) -> Result<Chunk> {
-        // In the source's order, which decides between equals.
+    fn chunk(&self, rows: &[u32], until: i64, past: Past) -> Result<Chunk> {
+        // The same order whatever the pieces; the source's order decides between equals.
         let mut rows = rows.to_vec();
-        rows.sort_unstable();
+        let times =
+            |row: u32| self.moments[row as usize].map(|moment| (moment.event, moment.known));
+        rows.sort_unstable_by_key(|row| (times(*row), *row));
         let encoded = self.key_types.encode(&self.taken(&rows)?)?;
         let mut entities = Entities::default();
         let numbers = entities.number(&encoded);
@@ -191,10 +201,12 @@ impl Plan {
         let after = Progress {
             until,
             from,
-            rows: done,
+            rows: past.rows,
+            sum: past.sum,
             forgotten: false,
             removals: self.removals,
             offset: None,
+            log: None,
             keys: self.view.keys().to_vec(),
             key_types: self.key_types.names(),
         };

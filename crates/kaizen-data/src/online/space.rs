@@ -4,10 +4,11 @@ use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result, Timestamp, s
 use kaizen_table::{FeatureView, OnlineEntry};
 use serde::{Deserialize, Serialize};
 
+use super::past::Past;
 use crate::keys::KeyTypes;
 
 /// Changes when the bytes of keys or rows are laid out anew, so that old ones are not misread.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The key of [`Progress`]; the keys of entities begin with [`ENTITY`].
 const PROGRESS: &[u8] = &[0];
@@ -106,6 +107,9 @@ pub(crate) struct Progress {
     /// How many rows of the source those were.
     #[serde(with = "serde_int")]
     pub(crate) rows: u64,
+    /// The sum of the hashes of those rows; 0 if the view follows a log.
+    #[serde(with = "serde_sum")]
+    pub(crate) sum: u128,
     /// Entities were forgotten since, so that the source may have fewer rows of that time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) forgotten: bool,
@@ -116,6 +120,9 @@ pub(crate) struct Progress {
     /// The offset from which a log of rows is followed on; `None` if the view is materialised.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_offset")]
     pub(crate) offset: Option<u64>,
+    /// Which log is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// The columns that name an entity.
     pub(crate) keys: Vec<String>,
     /// The types in which they are compared.
@@ -143,7 +150,27 @@ mod serde_offset {
     }
 }
 
+/// A sum of hashes, as 32 hexadecimal digits.
+mod serde_sum {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(value: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{value:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
+}
+
 impl Progress {
+    /// The rows that are in.
+    pub(crate) fn past(&self) -> Past {
+        Past { rows: self.rows, sum: self.sum }
+    }
+
     /// Reads what [`to_bytes`](Self::to_bytes) wrote.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         serde_json::from_slice(bytes).context(ErrorKind::Corrupt, "how far the view goes online")
@@ -204,14 +231,17 @@ mod tests {
             until: i64::MAX,
             from: i64::MIN,
             rows: u64::MAX,
+            sum: u128::MAX - 1,
             forgotten: false,
             removals: 0,
             offset: None,
+            log: None,
             keys: vec!["k".to_owned()],
             key_types: vec!["Int64".to_owned()],
         };
         assert_eq!(Progress::parse(&progress.to_bytes().unwrap()).unwrap(), progress);
-        progress.offset = Some(u64::MAX);
+        (progress.offset, progress.log) = (Some(u64::MAX), Some("log".to_owned()));
+        progress.sum = 0;
         progress.removed();
         assert_eq!(Progress::parse(&progress.to_bytes().unwrap()).unwrap(), progress);
         assert_eq!(Progress::parse(b"{}").unwrap_err().kind(), ErrorKind::Corrupt);

@@ -23,10 +23,14 @@ use crate::within::Within;
 /// About as many rows as are read from an offset at once.
 const ROWS_AT_ONCE: u64 = 1 << 16;
 
+/// The file that says which log a folder holds.
+const IDENTITY: &str = "identity";
+
 /// All parts. Everything here blocks.
 #[derive(Debug)]
 pub(crate) struct Parts {
     schema: SchemaRef,
+    identity: String,
     folder: Option<Folder>,
     /// In the order of their offsets, without a gap between one and the next.
     list: Mutex<Vec<Part>>,
@@ -93,8 +97,13 @@ impl Parts {
             return Err(Error::invalid("it has no columns"));
         }
         let schema = plain(schema);
+        let identity = match &folder {
+            Some(folder) => kept_identity(folder)?,
+            None => new_identity()?,
+        };
         Ok(Self {
             schema,
+            identity,
             folder,
             list: Mutex::default(),
             writer: Mutex::default(),
@@ -105,6 +114,11 @@ impl Parts {
 
     pub(crate) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// Which log it is, wherever and as what it is opened.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -148,7 +162,8 @@ impl Parts {
         if offset > end {
             return Err(Error::invalid(format!("offset {offset}: after the end, which is {end}")));
         }
-        let (mut at, mut held, mut batches) = (offset, 0, Vec::new());
+        let (mut at, mut held) = (offset, 0);
+        let (mut batches, mut offsets) = (Vec::new(), Vec::new());
         for part in list.iter().filter(|part| part.offsets.end > offset) {
             if held > 0 && held + part.len() > ROWS_AT_ONCE {
                 break;
@@ -156,6 +171,8 @@ impl Parts {
             let Decoded { present, rows } = self.decode(part, &names)?;
             let before: u64 = present.iter().map(|range| passed(range, offset)).sum();
             batches.push(rows.slice(before as usize, rows.num_rows() - before as usize));
+            let left = present.into_iter().map(|range| range.start.max(offset)..range.end);
+            offsets.extend(left.filter(|range| !range.is_empty()));
             held += part.offsets.end - at;
             at = part.offsets.end;
         }
@@ -164,7 +181,7 @@ impl Parts {
             several => concat_batches(empty.schema_ref(), several)
                 .context(ErrorKind::Internal, "rows that were pushed")?,
         };
-        Ok(Pushed { offsets: offset..at, rows })
+        Ok(Pushed { offsets: offset..at, present: joined(offsets), rows })
     }
 
     pub(crate) fn scan(
@@ -476,10 +493,53 @@ fn take_back(folder: &Folder, part: &Part, writer: &mut Writer) {
 /// Rows that were pushed one after the other.
 #[derive(Clone, Debug)]
 pub struct Pushed {
-    /// Their offsets; empty if there are none. Reading goes on at the end of them.
+    /// The offsets that they span; empty at the end of what was pushed. Reading goes on at the end
+    /// of them.
     pub offsets: Range<u64>,
-    /// The rows of these offsets, in their order, less those that were forgotten.
+    /// The offsets of the rows, in ascending ranges: those that they span, less those of rows that
+    /// were forgotten.
+    pub present: Vec<Range<u64>>,
+    /// The rows of these offsets, in their order.
     pub rows: RecordBatch,
+}
+
+impl Pushed {
+    /// The offset of a row; of the one after the last, the end of what they span.
+    pub(crate) fn offset(&self, row: usize) -> u64 {
+        let mut before = row as u64;
+        for range in &self.present {
+            let count = range.end - range.start;
+            if before < count {
+                return range.start + before;
+            }
+            before -= count;
+        }
+        self.offsets.end
+    }
+}
+
+/// The identity that a folder has, or is given now.
+fn kept_identity(folder: &Folder) -> Result<String> {
+    match folder.read(IDENTITY) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(text),
+            _ => Err(Error::corrupt(format!("{}: no identity", folder.file(IDENTITY)))),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let identity = new_identity()?;
+            folder.write(IDENTITY, identity.as_bytes())?;
+            Ok(identity)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// 128 bits of the operating system's randomness: logs that were begun apart differ, also if they
+/// began with the same rows.
+fn new_identity() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context(ErrorKind::Unavailable, "randomness for an identity")?;
+    Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
 fn pinned_part(list: &[Part], file: &SourceFile) -> Result<Part> {

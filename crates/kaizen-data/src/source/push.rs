@@ -58,11 +58,15 @@ pub struct PushSource {
 impl PushSource {
     /// Opens the folder, and makes it if it is not there. Views know the source by `name`.
     ///
-    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind::Conflict) if the folder is open already. The
-    /// last file is read: [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if it has other
-    /// columns, [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if it is damaged or if a file
-    /// before it is missing. Other files are read when their rows are, and what is wrong with one is
-    /// said then. A last file that somebody removed is not missed: its offsets are given again.
+    /// [`ErrorKind::Conflict`] if the folder is open already. The last file is read:
+    /// [`ErrorKind::Invalid`] if it has other columns, [`ErrorKind::Corrupt`] if it is damaged or if
+    /// a file before it is missing. Other files are read when their rows are, and what is wrong with
+    /// one is said then. A last file that somebody removed is not missed: its offsets are given
+    /// again.
+    ///
+    /// [`ErrorKind::Conflict`]: kaizen_core::ErrorKind::Conflict
+    /// [`ErrorKind::Corrupt`]: kaizen_core::ErrorKind::Corrupt
+    /// [`ErrorKind::Invalid`]: kaizen_core::ErrorKind::Invalid
     pub async fn open(
         name: impl Into<String>,
         folder: impl AsRef<Path>,
@@ -82,7 +86,8 @@ impl PushSource {
     }
 
     /// Adds rows at the end and gives their offsets. Their columns are the source's, in any order;
-    /// one that is missing, too many, or of another type is [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid), by name.
+    /// one that is missing, too many, or of another type is
+    /// [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid), by name.
     ///
     /// If it fails, nothing was pushed.
     pub async fn push(&self, rows: &RecordBatch) -> Result<Range<u64>> {
@@ -90,14 +95,21 @@ impl PushSource {
         self.run(move |parts| parts.push(&rows)).await
     }
 
+    /// Names what was pushed here among all that was ever pushed anywhere: it is given when the
+    /// source is made, kept in its folder, and lost with a source in memory.
+    pub fn identity(&self) -> &str {
+        self.parts.identity()
+    }
+
     /// The offset that the next row will have: how many were ever pushed.
     pub fn rows(&self) -> u64 {
         self.parts.end()
     }
 
-    /// Reads these columns from an offset on: at least one offset, if there is one, which has no row
-    /// if it was forgotten, and about 65,536 or one file of them at most. Those that follow are read from the end of what
-    /// was given.
+    /// Reads these columns from an offset on: some of the rows, about 65,536 or one file of them at
+    /// most. Those that follow are read from the end of the offsets that were given, which are none
+    /// only at the end of what was pushed; where all rows were forgotten there are offsets without
+    /// rows.
     pub async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<Pushed> {
         let selection = Selection::columns(columns);
         self.run(move |parts| parts.read_from(offset, &selection)).await

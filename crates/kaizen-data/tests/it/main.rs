@@ -22,6 +22,7 @@ mod online_faults;
 mod online_follow;
 mod online_redis;
 mod online_snapshot;
+mod online_walk;
 mod orders;
 mod point_in_time;
 mod prediction_log;

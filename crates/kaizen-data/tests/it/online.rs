@@ -237,6 +237,7 @@ async fn what_cannot_be_answered_is_refused() {
 
     // The past of a source does not change; nor do the types of its keys.
     let without = MemorySource::new("s", events(50).slice(1, 49));
+    let online = online.check_past();
     let error = online.materialize(&view(), &without, second(40), &Silent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("the past has changed"), "{error}");

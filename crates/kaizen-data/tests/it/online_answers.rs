@@ -174,7 +174,7 @@ async fn rows_from_elsewhere_are_corrupt_and_never_read() {
     let source = MemorySource::new("s", events(50));
     online.materialize(&view(), &source, second(30), &Silent).await.unwrap();
     online.materialize(&changed(), &source, second(30), &Silent).await.unwrap();
-    let name = |view: FeatureView| format!("v@{}/v2", view.digest().unwrap().hex());
+    let name = |view: FeatureView| format!("v@{}/v3", view.digest().unwrap().hex());
     let page = store.page(&name(changed()), None, 10).await.unwrap();
     let put = |key: Bytes, value| OnlineEntry { space: name(view()), key, value: Some(value) };
     let copied = page.entries.into_iter().filter(|(key, _)| key.first() == Some(&1));

@@ -1,14 +1,17 @@
 //! Views that follow a log: any order of times, cut off anywhere, equal to offline.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use kaizen_core::{ErrorKind, Result, Silent, Timestamp, async_trait};
+use kaizen_core::{Bytes, Error, ErrorKind, Result, Silent, Timestamp, async_trait};
 use kaizen_data::point_in_time::Index;
-use kaizen_data::{MemoryOnlineStore, MemorySource, Online, PushSource, RedbOnlineStore, RowLog};
-use kaizen_table::{FeatureService, OnlineStore, Query, Scan, Source, numbers, with_column};
+use kaizen_data::{
+    MemoryOnlineStore, MemorySource, Online, PushSource, Pushed, RedbOnlineStore, RowLog,
+};
+use kaizen_table::{
+    FeatureService, OnlineEntry, OnlinePage, OnlineStore, Query, Scan, Source, numbers, with_column,
+};
 use proptest::prelude::*;
 
 use crate::cases::{Case, assert_same_bits, case, instants};
@@ -44,11 +47,17 @@ impl Source for Log {
 
 #[async_trait]
 impl RowLog for Log {
-    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<(Range<u64>, RecordBatch)> {
+    fn identity(&self) -> &str {
+        "log"
+    }
+
+    async fn read_from(&self, offset: u64, columns: &[&str]) -> Result<Pushed> {
         let rows = self.scan(&Query::columns(columns)).await?.batches.remove(0);
         let start = (offset as usize).min(rows.num_rows());
         let end = (start + self.at_once).min(rows.num_rows());
-        Ok((start as u64..end as u64, rows.slice(start, end - start)))
+        let offsets = start as u64..end as u64;
+        let present = vec![offsets.clone()];
+        Ok(Pushed { offsets, present, rows: rows.slice(start, end - start) })
     }
 }
 
@@ -169,4 +178,76 @@ async fn a_pushed_source_is_followed_across_restarts() {
     assert_eq!(online.follow(&view(), &log, second(60)).await.unwrap(), 1);
     let found = online.features(&service(view()), &request(vec![7], 60 * S), "at").await.unwrap();
     assert_eq!(numbers(&found, "n").unwrap().value(0), 1.0);
+}
+
+/// A log in memory that was begun anew and filled past where it was followed to.
+#[tokio::test]
+async fn another_log_is_not_followed_on() {
+    let all = events(60);
+    let store: Arc<dyn OnlineStore> = Arc::new(MemoryOnlineStore::default());
+    let online = Online::new(Arc::clone(&store));
+    let log = PushSource::in_memory("s", all.schema()).unwrap();
+    log.push(&all.slice(0, 20)).await.unwrap();
+    assert_eq!(online.follow(&view(), &log, second(19)).await.unwrap(), 20);
+    let anew = PushSource::in_memory("s", all.schema()).unwrap();
+    anew.push(&all.slice(20, 40)).await.unwrap();
+    let error = online.follow(&view(), &anew, second(59)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.to_string().contains(anew.identity()), "{error}");
+    log.push(&all.slice(20, 10)).await.unwrap();
+    assert_eq!(online.follow(&view(), &log, second(29)).await.unwrap(), 10);
+}
+
+/// A store that takes so many entries at once.
+#[derive(Debug)]
+struct Narrow(MemoryOnlineStore, usize);
+
+#[async_trait]
+impl OnlineStore for Narrow {
+    async fn get(&self, space: &str, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        self.0.get(space, keys).await
+    }
+
+    async fn put(&self, entries: Vec<OnlineEntry>) -> Result<()> {
+        if entries.len() > self.1 {
+            return Err(Error::new(ErrorKind::Limit, "too much at once"));
+        }
+        self.0.put(entries).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<String>> {
+        self.0.spaces().await
+    }
+
+    async fn page(&self, space: &str, after: Option<&Bytes>, most: usize) -> Result<OnlinePage> {
+        self.0.page(space, after, most).await
+    }
+}
+
+#[tokio::test]
+async fn a_large_part_of_a_log_is_taken_in_as_many_writes_as_it_takes() {
+    let keys: ArrayRef = Arc::new((0..100).collect::<Int64Array>());
+    let all = with_column(&events(100), "k", keys).unwrap();
+    let log = PushSource::in_memory("s", all.schema()).unwrap();
+    log.push(&all).await.unwrap();
+    let gone = request((20..70).collect(), 0).project(&[0]).unwrap();
+    assert_eq!(log.forget(&gone).await.unwrap(), 50);
+    let pushed = log.read_from(10, &["x"]).await.unwrap();
+    assert_eq!((pushed.offsets, pushed.present), (10..100, vec![10..20, 70..100]));
+    let (one, other) = (Narrow(MemoryOnlineStore::default(), 9), MemoryOnlineStore::default());
+    let (one, other) = (Arc::new(one), Arc::new(other));
+    for store in [Arc::clone(&one) as Arc<dyn OnlineStore>, Arc::clone(&other) as _] {
+        let online = Online::new(store);
+        assert_eq!(online.follow(&view(), &log, second(99)).await.unwrap(), 50);
+        assert_eq!(online.follow(&view(), &log, second(99)).await.unwrap(), 0);
+        let asked = request((0..100).collect(), 99 * S);
+        let found = online.features(&service(view()), &asked, "at").await.unwrap();
+        let x: Vec<_> = numbers(&found, "x").unwrap().iter().collect();
+        let expected = (0..100).map(|k| (!(20..70).contains(&k)).then(|| f64::from(k) / 10.0));
+        assert_eq!(x, expected.collect::<Vec<_>>());
+    }
+    // One entity is too much: it is said, and nothing is lost.
+    let none = Online::new(Arc::new(Narrow(MemoryOnlineStore::default(), 2)));
+    let error = none.follow(&view(), &log, second(99)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
 }

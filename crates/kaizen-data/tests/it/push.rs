@@ -39,7 +39,7 @@ fn parts(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| name != "lock");
+    names.retain(|name| name.ends_with(".parquet"));
     names.sort();
     names
 }
@@ -285,4 +285,21 @@ async fn a_program_that_is_killed_leaves_whole_pushes_and_every_one_that_was_ack
         assert!(parts(folder.path()).iter().all(|name| !name.starts_with('.')));
     }
     assert!(last >= 6 * 3 * 7);
+}
+
+#[tokio::test]
+async fn a_log_keeps_its_identity_and_no_other_has_it() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let source = open(folders[0].path()).await;
+    let identity = source.identity().to_owned();
+    source.push(&rows(0, 5)).await.unwrap();
+    drop(source);
+    assert_eq!(open(folders[0].path()).await.identity(), identity);
+    assert_ne!(open(folders[1].path()).await.identity(), identity);
+    let memory = || PushSource::in_memory("p", rows(0, 0).schema()).unwrap();
+    assert_ne!(memory().identity(), memory().identity());
+    std::fs::write(folders[0].path().join("identity"), "x").unwrap();
+    let error = PushSource::open("p", folders[0].path(), rows(0, 0).schema()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("identity"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
 use kaizen_core::{DataType, ErrorKind, Result};
 use kaizen_data::point_in_time::Index;
 use kaizen_data::{FeatureStore, MemorySource, TrainingData};
@@ -96,11 +96,25 @@ async fn trained(case: &Case, cuts: Vec<i64>, label_cuts: Vec<i64>) -> Result<Tr
     store.training_set(&service, &view, &spine, "at", "1970-01-01T00:00:20Z".parse()?).await
 }
 
+/// How many rows without a key lie in the spans up to that of the last of the questions; in the
+/// first span, if there are none.
+fn ignored(source: &RecordBatch, asked: &RecordBatch, cuts: &[i64]) -> u64 {
+    let at = kaizen_table::instants(asked, "at").unwrap();
+    let last = at.values().iter().max().copied().unwrap_or(i64::MIN);
+    let end = cuts.iter().filter(|cut| **cut > last).min().copied().unwrap_or(i64::MAX);
+    let event = kaizen_table::instants(source, "event").unwrap();
+    let keys = source.column_by_name("text").unwrap();
+    let unseen =
+        |row: &usize| event.is_valid(*row) && event.value(*row) < end && keys.is_null(*row);
+    (0..source.num_rows()).filter(unseen).count() as u64
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// No view here has an end, so every span is read, and the record is the same too, but for the
-    /// rows without an event time.
+    /// No view here has an end, so every span up to the last question is read, and the record is the
+    /// same too, but for rows that nobody can see: of these, those without an event time and those
+    /// after the last question are not counted.
     #[test]
     fn a_training_set_of_a_walk_has_the_same_rows_and_coverage(
         case in case(50, 25, -12..30),
@@ -112,13 +126,14 @@ proptest! {
         let endless = endless.column("amount", DataType::Float64);
         let endless = endless.window("sum", Aggregate::Sum, "amount", 7).build().unwrap();
         let case = Case { view: endless, ..case };
-        let walked = run(trained(&case, cuts, label_cuts)).unwrap();
+        let walked = run(trained(&case, cuts.clone(), label_cuts)).unwrap();
         let whole = run(trained(&case, vec![], vec![])).unwrap();
         assert_same_bits(&walked.rows, &whole.rows);
-        let (mut record, expected) = (walked.record, whole.record);
+        let (mut record, expected) = (walked.record.clone(), whole.record);
         for (name, coverage) in &mut record.coverage {
             let asked = coverage.found + coverage.expired + coverage.unknown;
             prop_assert_eq!(asked, expected.rows);
+            prop_assert_eq!(coverage.ignored, ignored(&case.source, &walked.rows, &cuts));
             coverage.ignored = expected.coverage[name].ignored;
         }
         prop_assert_eq!(record, expected);
@@ -165,6 +180,45 @@ async fn only_the_spans_are_read_that_a_question_needs() {
     let found = store.features(&service(vec![view()]), &far, "at").await.unwrap();
     let x = kaizen_table::numbers(&found, "x").unwrap();
     assert_eq!(x.iter().collect::<Vec<_>>(), [None, Some(2.0), None, Some(998.0), Some(0.0)]);
+}
+
+/// Rows that nobody sees yet are counted as hidden where they are read: not in spans that lie
+/// before what any view looks back to.
+#[tokio::test]
+async fn what_is_hidden_in_spans_that_are_not_read_is_not_counted() {
+    let columns: [(&str, ArrayRef); 4] = [
+        ("k", Arc::new(Int64Array::from(vec![Some(0), Some(0), None]))),
+        ("event_time", instants(vec![Some(S), Some(55 * S), Some(S)])),
+        ("known", instants(vec![Some(900 * S), Some(55 * S), None])),
+        ("x", Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0]))),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let view = FeatureView::builder("v").source("s").key("k").ttl_seconds(10);
+    let view = view.known(Known::Column("known".into())).column("x", DataType::Float64);
+    let labels: [(&str, ArrayRef); 3] = [
+        ("id", Arc::new(Int64Array::from(vec![0, 1]))),
+        ("late", Arc::new(Float64Array::from(vec![1.0, 0.0]))),
+        ("label_known", instants(vec![Some(70 * S); 2])),
+    ];
+    let labels = RecordBatch::try_from_iter(labels).unwrap();
+    let label_view = LabelView::new("late", "labels", vec!["id".into()], "late", "label_known");
+    let label_view = label_view.unwrap();
+    let service = service(vec![view.build().unwrap()]);
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![0, 1]));
+    let spine = with_column(&asked(vec![60 * S, 80 * S]), "id", ids).unwrap();
+    let mut found = Vec::new();
+    for cuts in [vec![], vec![20 * S]] {
+        let sources: [CutSource; 2] = [
+            CutSource::new("s", rows.clone(), cuts),
+            CutSource::new("labels", labels.clone(), vec![]),
+        ];
+        let store = FeatureStore::new(sources.into_iter().map(|s| Arc::new(s) as _).collect());
+        let cutoff = "1970-01-01T00:05:00Z".parse().unwrap();
+        let data = store.training_set(&service, &label_view, &spine, "at", cutoff).await.unwrap();
+        let coverage = data.record.coverage["v"];
+        found.push((coverage.found, coverage.expired, coverage.hidden, coverage.ignored));
+    }
+    assert_eq!(found, [(1, 1, 2, 1), (1, 1, 0, 0)]);
 }
 
 #[tokio::test]

@@ -1,0 +1,167 @@
+//! What is known of the rows that are in: how many they are, and a sum that tells whether they are
+//! still the same.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::row::{RowConverter, SortField};
+use kaizen_core::{Context, ErrorKind, Result};
+use kaizen_table::FeatureView;
+use rayon::prelude::*;
+
+use crate::keys::KeyTypes;
+use crate::point_in_time::{Layout, Moment};
+
+/// So many rows are laid out as bytes at once.
+const ROWS_AT_ONCE: usize = 1 << 14;
+
+/// Rows of a source, whatever their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    pub(crate) rows: u64,
+    /// The sum of the rows' hashes, modulo 2^128.
+    pub(crate) sum: u128,
+}
+
+impl Past {
+    /// With another row, of this hash.
+    pub(crate) fn add(&mut self, hash: u128) {
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(hash);
+    }
+
+    /// With other rows.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+/// The hash of each row: of its key, its times, and what the features read of it. `moments` are
+/// those of the rows; one without a moment has the hash of its other values.
+///
+/// Hashes are kept on disk, in sums: they are the same on every machine.
+pub(crate) fn hashes(
+    view: &FeatureView,
+    key_types: &KeyTypes,
+    rows: &RecordBatch,
+    moments: &[Option<Moment>],
+) -> Result<Vec<u128>> {
+    let layout = Layout::of(view);
+    let starts: Vec<usize> = (0..rows.num_rows()).step_by(ROWS_AT_ONCE).collect();
+    let piece = |start: &usize| {
+        let count = ROWS_AT_ONCE.min(rows.num_rows() - start);
+        let rows = rows.slice(*start, count);
+        let keys = key_types.encode(&rows)?;
+        let values = layout.values(&rows)?;
+        let fields = values.iter().map(|values| SortField::new(values.data_type().clone()));
+        let values = RowConverter::new(fields.collect())
+            .and_then(|converter| converter.convert_columns(&values))
+            .context(ErrorKind::Internal, "rows as bytes")?;
+        let hash = |row: usize| {
+            let mut hash = Hash::default();
+            // Keys never lay out as no bytes, so none is a missing one.
+            hash.bytes(keys.get(row).unwrap_or_default());
+            if let Some(moment) = moments[start + row] {
+                hash.word(moment.event.cast_unsigned());
+                hash.word(u64::from(moment.known.is_some()));
+                hash.word(moment.known.unwrap_or_default().cast_unsigned());
+            }
+            hash.bytes(values.row(row).data());
+            hash.finish()
+        };
+        Ok((0..count).map(hash).collect::<Vec<u128>>())
+    };
+    let pieces = starts.par_iter().map(piece).collect::<Result<Vec<_>>>()?;
+    Ok(pieces.concat())
+}
+
+/// Two hashes of 64 bits side by side. Every step is one to one in the word that it takes, so rows
+/// that differ in one word differ. It tells apart what went wrong, and does not stand against an
+/// attack.
+struct Hash(u64, u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344)
+    }
+}
+
+impl Hash {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 29;
+        self.1 = (self.1 ^ word.rotate_left(32)).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        self.1 ^= self.1 >> 31;
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.word(u64::from_le_bytes(last));
+        self.word(bytes.len() as u64);
+    }
+
+    fn finish(self) -> u128 {
+        let scatter = |mut x: u64| {
+            x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+            x ^ (x >> 33)
+        };
+        u128::from(scatter(self.0)) << 64 | u128::from(scatter(self.1))
+    }
+}
+
+/// The rows of which these are the hashes, where they were known by `until`: the past; and for the
+/// others until `to`, how many become known at each instant.
+#[derive(Debug, Default)]
+pub(crate) struct Sifted {
+    pub(crate) past: Past,
+    /// The rows that are known after the past, by their places, with the instants.
+    pub(crate) pending: Vec<(i64, u32)>,
+}
+
+/// Tells the rows that were known at `from` from those that became known later, and until `until`.
+pub(crate) fn sift(
+    view: &FeatureView,
+    key_types: &KeyTypes,
+    rows: &RecordBatch,
+    moments: &[Option<Moment>],
+    from: Option<i64>,
+    until: i64,
+) -> Result<Sifted> {
+    let hashes = match from {
+        Some(_) => hashes(view, key_types, rows, moments)?,
+        None => Vec::new(),
+    };
+    let mut sifted = Sifted::default();
+    for (row, moment) in (0_u32..).zip(moments) {
+        let Some(known_at) = moment.map(|moment| moment.known_at) else { continue };
+        if from.is_some_and(|from| known_at <= from) {
+            sifted.past.add(hashes[row as usize]);
+        } else if known_at <= until {
+            sifted.pending.push((known_at, row));
+        }
+    }
+    Ok(sifted)
+}
+
+/// Which spans hold rows of which instants, in writes of about `most` rows: for each the instant
+/// until which its rows are known, and the spans, ascending.
+pub(crate) fn stretches(mut pending: Vec<(i64, u32)>, most: usize) -> Vec<(i64, Vec<u32>)> {
+    pending.par_sort_unstable();
+    let mut stretches = Vec::new();
+    let mut rest = pending.as_slice();
+    while !rest.is_empty() {
+        let count = rest.len().min(most.max(1));
+        let last = rest[count - 1].0;
+        let ties = rest[count..].iter().take_while(|(known_at, _)| *known_at == last).count();
+        let (own, tail) = rest.split_at(count + ties);
+        let spans: BTreeMap<u32, ()> = own.iter().map(|(_, span)| (*span, ())).collect();
+        stretches.push((last, spans.into_keys().collect()));
+        rest = tail;
+    }
+    stretches
+}
