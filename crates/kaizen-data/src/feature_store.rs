@@ -19,7 +19,6 @@ use crate::within::Within;
 use crate::{labels, leak};
 
 pub(crate) use crate::look_up::{check_request, extended};
-pub(crate) use crate::reading::whole;
 
 /// At most this many rows of a source are in memory at once, unless it is said otherwise.
 pub(crate) const ROWS_IN_MEMORY: u64 = 20_000_000;

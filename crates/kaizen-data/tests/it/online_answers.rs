@@ -215,6 +215,7 @@ async fn a_forgotten_entity_is_gone_from_every_definition() {
     let rest = MemorySource::new("s", rows(&all[1..]));
     online.materialize(&view(), &rest, second(31), &Silent).await.unwrap();
     let less = MemorySource::new("s", rows(&all[2..]));
+    let online = online.check_past();
     let error = online.materialize(&view(), &less, second(32), &Silent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
 

@@ -166,7 +166,7 @@ async fn rows_that_are_known_at_the_end_of_time_are_written_together() {
     let rows = with_column(&events(100), "event_time", instants(at)).unwrap();
     let source = CutSource::new("s", rows, (1..5).map(|cut| last + cut * 10 * S).collect());
     let view = known(Known::After { seconds: 45 });
-    let store = Arc::new(Failing::after(3));
+    let store = Arc::new(Failing::after(2));
     let online = Online::new(Arc::clone(&store) as _).rows_per_write(4);
     let end = Timestamp::from_nanos(i64::MAX);
     assert!(online.materialize(&view, &source, end, &Silent).await.is_err());
