@@ -53,8 +53,8 @@ type Writer = Arc<OwnedMutexGuard<()>>;
 /// bits.
 ///
 /// Of each entity, [`materialize`](Self::materialize) keeps the rows that a question at that
-/// instant (or [so much earlier](Self::keep_seconds)) or later can still need: the latest for column features, those of the longest window for
-/// window features. What may be seen of them is decided at reading, at each request's own instant.
+/// instant (or [so much earlier](Self::keep_seconds)) or later can still need: the latest for
+/// column features, those of the longest window for window features. What may be seen of them is decided at reading, at each request's own instant.
 ///
 /// A view has one writer at a time; within one `Online`, calls wait for each other.
 #[derive(Debug)]

@@ -67,7 +67,8 @@ impl<'a> Ahead<'a> {
         }
         if ahead.pieces.is_empty() {
             // No rows, but their columns.
-            ahead.push(vec![i64::MIN..i64::MIN], (None, until));
+            let none = i64::MIN..i64::MIN;
+            ahead.push(vec![none], (None, until));
         }
         Ok(ahead)
     }
@@ -275,7 +276,8 @@ mod tests {
         assert_eq!(delayed(all(), 10, Some(-5), i64::MAX).len(), 3);
         assert_eq!(delayed(all(), 10, Some(i64::MIN), i64::MIN + 9), []);
         assert_eq!(delayed(all(), 10, Some(i64::MIN), i64::MIN + 10).len(), 1);
-        assert_eq!(delayed(all(), 0, Some(i64::MAX - 1), i64::MAX), [i64::MAX..i64::MAX]);
+        let last = i64::MAX..i64::MAX;
+        assert_eq!(delayed(all(), 0, Some(i64::MAX - 1), i64::MAX), [last]);
         // Everything from 0 on is known at the last instant.
         assert_eq!(delayed(all(), i64::MAX, None, i64::MAX), [i64::MIN..0, 0..i64::MAX]);
     }
