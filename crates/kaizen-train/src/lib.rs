@@ -32,6 +32,7 @@
 //!     cutoff: "2013-03-01T00:00:00Z".parse::<Timestamp>()?,
 //!     rows: 200,
 //!     unlabelled: 0,
+//!     coverage: BTreeMap::new(),
 //!     features: vec![Field::new("hour", DataType::Float64), Field::new("origin", DataType::Utf8)],
 //!     label: "late".to_owned(),
 //!     time: "time".to_owned(),
