@@ -238,7 +238,7 @@ pub(crate) fn answer(
             Value::Column(_) => match gathered(layout.slot(place)) {
                 Some(values) => Arc::clone(values),
                 None => {
-                    let answers = answers.get_or_init(|| Answers::of(&sights));
+                    let answers = answers.get_or_init(|| Answers::of(&sights, timelines));
                     let values = &values[layout.slot(place)];
                     answers.gather(values).within(format!("feature `{name}`"))?
                 }

@@ -36,9 +36,8 @@ pub(crate) fn answer(
         let mut reader = Reader(tail);
         let (_, count) = reader.head()?;
         let sight = sight(&mut reader, count, view.known(), probe.at, ttl)?;
-        let row = sight.answer().map(|row| row as usize);
         for column in &mut columns {
-            column.read_one(&mut reader, count, row)?;
+            column.read_one(&mut reader, count, sight.answer())?;
         }
         reader.end()?;
         sights.push(sight);
@@ -48,7 +47,8 @@ pub(crate) fn answer(
     Ok(((0..view.features().len()).map(of_feature).collect(), sights))
 }
 
-/// What is seen of a tail's rows, whose times the reader is at.
+/// What is seen of a tail's rows, whose times the reader is at; their places in the tail are their
+/// positions.
 fn sight(
     reader: &mut Reader<'_>,
     count: usize,
@@ -61,17 +61,17 @@ fn sight(
     let known = reader.words(count)?.map(i64::from_le_bytes);
     let known = valid.zip(known).map(|(valid, at)| valid.then_some(at));
     let mut latest: Option<((i64, Option<i64>), u32)> = None;
-    for (row, (event, known)) in (0_u32..).zip(events.zip(known)) {
+    for (position, (event, known)) in (0_u32..).zip(events.zip(known)) {
         let seen = Moment::new(rule, event, known).known_at <= at;
         // Of equals the last.
         if seen && latest.is_none_or(|(rank, _)| rank <= (event, known)) {
-            latest = Some(((event, known), row));
+            latest = Some(((event, known), position));
         }
     }
-    let Some(((event, _), row)) = latest else { return Ok(Sight::NOTHING) };
+    let Some(((event, _), position)) = latest else { return Ok(Sight::NOTHING) };
     let young = ttl.is_none_or(|ttl| at.abs_diff(event) <= ttl);
     let status = if young { Status::Found } else { Status::Expired };
-    Ok(Sight { row, status, event, ..Sight::NOTHING })
+    Ok(Sight { position, status, event, ..Sight::NOTHING })
 }
 
 #[cfg(test)]

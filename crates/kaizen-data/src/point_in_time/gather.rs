@@ -9,7 +9,7 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use kaizen_core::{Context, ErrorKind, Result};
 use rayon::prelude::*;
 
-use super::timeline::{Sight, Status};
+use super::timeline::{Sight, Status, Timelines};
 
 /// So many values at once are worth a thread.
 const VALUES_PER_TASK: usize = 16_384;
@@ -23,12 +23,12 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// The rows that these sights name.
-    pub(super) fn of(sights: &[Sight]) -> Self {
+    /// The rows of the source at the positions that these sights name.
+    pub(super) fn of(sights: &[Sight], timelines: &Timelines) -> Self {
         let found = |index: usize| sights[index].status == Status::Found;
         let found = NullBuffer::new(BooleanBuffer::collect_bool(sights.len(), found));
-        let row = |sight: &Sight| sight.answer().unwrap_or(0);
-        let rows = sights.iter().map(row).collect();
+        let row = |sight: &Sight| sight.answer().map_or(0, |position| timelines.rows[position]);
+        let rows = sights.par_iter().with_min_len(VALUES_PER_TASK).map(row).collect();
         Self { rows, found: Some(found).filter(|found| found.null_count() > 0) }
     }
 

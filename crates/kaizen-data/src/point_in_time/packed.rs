@@ -9,7 +9,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Float64Type, Int64Type};
 use rayon::prelude::*;
 
-use super::timeline::{Sight, Status, Timelines};
+use super::timeline::{Sight, Timelines};
 
 /// So many questions are answered at once, a column after the other: a multiple of 64, so that no
 /// two tasks share a word of bits.
@@ -148,9 +148,9 @@ impl Packed {
             let mut answered = 0;
             for (index, (near, sight)) in near.chunks_exact_mut(self.width).zip(sights).enumerate()
             {
-                let found = sight.status == Status::Found;
-                answered |= u64::from(found) << index;
-                let row = if found { sight.position as usize } else { unanswered };
+                let position = sight.answer();
+                answered |= u64::from(position.is_some()) << index;
+                let row = position.unwrap_or(unanswered);
                 near.copy_from_slice(&self.words[row * self.width..][..self.width]);
             }
             let near = || near.chunks_exact(self.width);

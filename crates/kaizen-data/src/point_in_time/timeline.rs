@@ -75,9 +75,7 @@ pub(crate) enum Status {
 /// What a question sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sight {
-    /// The source's row that is the latest; of no meaning if the status is unknown.
-    pub(crate) row: u32,
-    /// The position of that row.
+    /// The position of the row that is the latest; of no meaning if the status is unknown.
     pub(crate) position: u32,
     /// Whether it counts.
     pub(crate) status: Status,
@@ -90,11 +88,11 @@ pub(crate) struct Sight {
 impl Sight {
     /// What a question about nobody sees.
     pub(crate) const NOTHING: Self =
-        Self { row: 0, position: 0, status: Status::Unknown, hidden: false, event: 0 };
+        Self { position: 0, status: Status::Unknown, hidden: false, event: 0 };
 
-    /// The row that answers.
-    pub(crate) fn answer(&self) -> Option<u32> {
-        (self.status == Status::Found).then_some(self.row)
+    /// The position of the row that answers.
+    pub(crate) fn answer(&self) -> Option<usize> {
+        (self.status == Status::Found).then_some(self.position as usize)
     }
 }
 
@@ -271,7 +269,7 @@ impl Timelines {
         let event = self.event[latest];
         let young = ttl.is_none_or(|ttl| at.abs_diff(event) <= ttl);
         let status = if young { Status::Found } else { Status::Expired };
-        Sight { row: self.rows[latest], position: latest as u32, status, hidden, event }
+        Sight { position: latest as u32, status, hidden, event }
     }
 
     /// The position of the latest row among the entity's rows up to a position.
