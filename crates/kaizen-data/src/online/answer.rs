@@ -20,6 +20,9 @@ use crate::within::Within;
 /// Up to this many bytes of rows are decoded where they are; more on the thread pool for maths.
 const INLINE_BYTES: usize = 1 << 20;
 
+/// Up to this many rows functions compute where they are; more on the thread pool for maths.
+const INLINE_ROWS: usize = 1_024;
+
 /// Features, and how each row came to them.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -98,12 +101,25 @@ impl Online {
             views.push(answer);
         }
         let rows = extended(service, request, columns)?;
-        let rows = with_computed(&self.functions, service, &rows)?;
+        let rows = self.with_computed(service, rows).await?;
         if !self.served.is_empty() {
             let service = (service.name().to_owned(), service.version());
             self.served.get(&service).inspect(|log| log.log(&rows));
         }
         Ok(Answer { rows, views })
+    }
+
+    /// The rows, and what functions compute of them.
+    async fn with_computed(
+        &self,
+        service: &FeatureService,
+        rows: RecordBatch,
+    ) -> Result<RecordBatch> {
+        if rows.num_rows() <= INLINE_ROWS {
+            return with_computed(&self.functions, service, &rows);
+        }
+        let (functions, service) = (self.functions.clone(), service.clone());
+        compute(move || with_computed(&functions, &service, &rows)).await
     }
 
     async fn look_up(

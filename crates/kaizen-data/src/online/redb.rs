@@ -28,6 +28,9 @@ const INLINE_KEYS: usize = 256;
 ///
 /// A `put` is one transaction, on disk when it returns: after a crash all of it is there or none.
 /// One process at a time has the file open.
+///
+/// Up to 256 keys are read on the thread that asks, as pages are mostly in memory. Where they are not,
+/// that thread waits for the disk: give a store that is far larger than memory a runtime of its own.
 #[derive(Debug)]
 pub struct RedbOnlineStore(Arc<Store>);
 

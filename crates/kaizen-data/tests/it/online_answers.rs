@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use kaizen_core::{Bytes, DataType, ErrorKind, Field, Silent};
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, Status};
@@ -112,6 +113,11 @@ async fn functions_compute_of_what_was_looked_up_and_of_the_request() {
     let found = online.features(&service, &asked, "at").await.unwrap();
     let found: Vec<Option<f64>> = numbers(&found, "x_per_y").unwrap().iter().collect();
     assert_eq!(found, [Some(2.45), None]);
+    // Many rows are computed on other threads.
+    let many = concat_batches(asked.schema_ref(), std::iter::repeat_n(&asked, 1_000)).unwrap();
+    let many = online.features(&service, &many, "at").await.unwrap();
+    let many: Vec<Option<f64>> = numbers(&many, "x_per_y").unwrap().iter().collect();
+    assert_eq!(many, found.repeat(1_000));
 
     let without = Online::new(Arc::new(MemoryOnlineStore::default()));
     let error = without.features(&service, &asked, "at").await.unwrap_err();
