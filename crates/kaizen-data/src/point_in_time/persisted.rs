@@ -100,7 +100,7 @@ impl Ordering {
 
     /// The order as a table of one row.
     fn batch(&self, data: &Digest) -> Result<RecordBatch> {
-        let Timelines { starts, rows, event, known_at, latest, by_event } = &self.timelines;
+        let Timelines { starts, rows, event, known_at, latest, by_event, .. } = &self.timelines;
         let (known_at, after) = match known_at {
             KnownAt::Each(known_at) => (Some(known_at), 0),
             KnownAt::After(nanos) => (None, *nanos),
@@ -181,8 +181,10 @@ impl Ordering {
             known_at,
             latest: part::<UInt32Type>(&batch, "latest")?,
             by_event: part::<UInt32Type>(&batch, "by_event")?,
+            fences: Vec::new(),
         };
         timelines.check(ranks.len(), header.rows)?;
+        let timelines = timelines.fenced();
         let rows = header.rows;
         Ok(Self { definition, key_types, ranks: Arc::new(ranks), timelines, rows })
     }

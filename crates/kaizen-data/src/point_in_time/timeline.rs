@@ -52,6 +52,9 @@ pub(crate) fn nanos(seconds: u32) -> u64 {
 /// So many searches run at once.
 pub(super) const LANES: usize = 16;
 
+/// Every so many positions a time stands among the fences.
+const FENCED: usize = 16;
+
 /// One question: this entity, as of this instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -139,6 +142,9 @@ pub(crate) struct Timelines {
     /// The positions of each entity ascending by event time, then by what decides which is the
     /// latest; `None` if they already are.
     pub(super) by_event: Option<ScalarBuffer<u32>>,
+    /// Of the times that are searched every sixteenth, the first included: so few that a search finds
+    /// most of its way in memory that is close at hand.
+    pub(super) fences: Vec<i64>,
 }
 
 impl Timelines {
@@ -172,7 +178,22 @@ impl Timelines {
         };
         let (latest, by_event) = (latest.map(Into::into), by_event.map(Into::into));
         let (starts, rows, event) = (starts.into(), rows.into(), event.into());
-        Self { starts, rows, event, known_at, latest, by_event }
+        let fences = Vec::new();
+        Self { starts, rows, event, known_at, latest, by_event, fences }.fenced()
+    }
+
+    /// With the fences of its times.
+    pub(super) fn fenced(mut self) -> Self {
+        self.fences = self.searched().iter().step_by(FENCED).copied().collect();
+        self
+    }
+
+    /// The times that are searched, by position, ascending for each entity.
+    fn searched(&self) -> &[i64] {
+        match &self.known_at {
+            KnownAt::Each(known_at) => known_at,
+            KnownAt::After(_) => &self.event,
+        }
     }
 
     /// Checks that every number names something that is there: these may have been in a file.
@@ -219,10 +240,6 @@ impl Timelines {
     /// another.
     pub(super) fn sights(&self, probes: &[Probe; LANES], ttl: Option<u64>) -> [Sight; LANES] {
         let ranges = probes.map(|probe| self.positions(probe.entity));
-        let times = match &self.known_at {
-            KnownAt::Each(known_at) => known_at,
-            KnownAt::After(_) => &self.event,
-        };
         // An instant before all time sees nothing.
         let until = probes.map(|probe| match &self.known_at {
             KnownAt::Each(_) => Some(probe.at),
@@ -231,32 +248,43 @@ impl Timelines {
             KnownAt::After(nanos) => probe.at.checked_sub_unsigned(*nanos),
         });
         let at = until.map(|at| at.unwrap_or(i64::MIN));
-        let mut base = ranges.clone().map(|range| range.start);
-        let mut size = ranges.clone().map(|range| range.len());
-        let longest = size.iter().copied().max().unwrap_or(0);
-        let end = times.len().saturating_sub(1);
-        let mut rest = longest;
+        let near = self.near(&ranges, &at);
+        let times = self.searched();
+        std::array::from_fn(|lane| {
+            let (range, near) = (ranges[lane].clone(), near[lane].clone());
+            let passed = times[near.clone()].iter().filter(|time| **time <= at[lane]).count();
+            let seen = until[lane].map_or(0, |_| near.start + passed - range.start);
+            self.sight_of(range, probes[lane].at, seen, ttl)
+        })
+    }
+
+    /// Between which positions of each range the times pass these instants, found by the fences.
+    fn near(&self, ranges: &[Range<usize>; LANES], at: &[i64; LANES]) -> [Range<usize>; LANES] {
+        let first = std::array::from_fn::<_, LANES, _>(|l| ranges[l].start.div_ceil(FENCED));
+        let mut size: [usize; LANES] =
+            std::array::from_fn(|l| ranges[l].end.div_ceil(FENCED).saturating_sub(first[l]));
+        let some = size.map(|size| size > 0);
+        let mut base = first;
+        let end = self.fences.len().saturating_sub(1);
+        let mut rest = size.iter().copied().max().unwrap_or(0);
         while rest > 1 {
             for lane in 0..LANES {
                 let half = size[lane] / 2;
                 // A lane that is done, or has no rows, has no half to go. A branch here would be
                 // foretold wrongly half the time.
                 let middle = base[lane] + half;
-                let later = times[middle.min(end)] <= at[lane];
+                let later = self.fences[middle.min(end)] <= at[lane];
                 base[lane] = select_unpredictable(later, middle, base[lane]);
                 size[lane] -= half;
             }
             rest -= rest / 2;
         }
         std::array::from_fn(|lane| {
-            let range = ranges[lane].clone();
-            let last = !range.is_empty() && times[base[lane]] <= at[lane];
-            let seen = if until[lane].is_some() {
-                base[lane] - range.start + usize::from(last)
-            } else {
-                0
-            };
-            self.sight_of(range, probes[lane].at, seen, ttl)
+            let Range { start, end } = ranges[lane].clone();
+            // The first fence that is later; the one before it is not.
+            let next = base[lane] + usize::from(some[lane] && self.fences[base[lane]] <= at[lane]);
+            let from = if next > first[lane] { (next - 1) * FENCED } else { start };
+            from..end.min(next * FENCED).max(from)
         })
     }
 
