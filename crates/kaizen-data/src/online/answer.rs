@@ -17,8 +17,12 @@ use crate::on_demand::with_computed;
 use crate::point_in_time::{Moment, Probe, Sight, Status as Seen, Timelines, answer, probes};
 use crate::within::Within;
 
-/// Up to this many bytes of rows are decoded where they are; more on the thread pool for maths.
+/// Up to this many bytes of rows are read where they are; more on the thread pool for maths.
 const INLINE_BYTES: usize = 1 << 20;
+
+/// Where more than [`INLINE_BYTES`] are read one by one for each row of a request, and they are more
+/// than so many times what they are once, rows are decoded once and sorted.
+const TIMES: usize = 8;
 
 /// Up to this many rows functions compute where they are; more on the thread pool for maths.
 const INLINE_ROWS: usize = 1_024;
@@ -160,9 +164,10 @@ impl Online {
                  ask the feature store"
             )));
         }
-        let bytes: usize = tails.iter().flatten().map(Bytes::len).sum();
-        let work = move || answered(&prepared, &tails, &probes);
-        if bytes <= INLINE_BYTES { work() } else { compute(work).await }
+        // Each tail is that of a row at least.
+        let read = read_bytes(&tails, &probes);
+        let work = move || answered(&prepared, &tails, &probes, read);
+        if read <= INLINE_BYTES { work() } else { compute(work).await }
     }
 
     async fn reach(&self, prepared: &Prepared) -> Result<Arc<Reach>> {
@@ -226,9 +231,27 @@ impl Asked {
     }
 }
 
-fn answered(prepared: &Prepared, tails: &[Option<Bytes>], probes: &[Probe]) -> Result<Found> {
+/// How many bytes of tails are read if they are for each probe.
+fn read_bytes(tails: &[Option<Bytes>], probes: &[Probe]) -> usize {
+    let tail = |probe: &Probe| tails.get(probe.entity? as usize)?.as_ref();
+    probes.iter().filter_map(tail).map(Bytes::len).fold(0, usize::saturating_add)
+}
+
+/// Whether probes ask so often for the same long tails that these are better decoded once; `read`
+/// is what [`read_bytes`] says.
+fn repeats(tails: &[Option<Bytes>], read: usize) -> bool {
+    let once = || tails.iter().flatten().map(Bytes::len).sum::<usize>();
+    read > INLINE_BYTES && read / TIMES > once()
+}
+
+fn answered(
+    prepared: &Prepared,
+    tails: &[Option<Bytes>],
+    probes: &[Probe],
+    read: usize,
+) -> Result<Found> {
     let (view, layout) = (&prepared.view, &prepared.layout);
-    if prepared.latest {
+    if prepared.latest && !repeats(tails, read) {
         let (columns, sights) = latest::answer(view, layout, tails, probes)?;
         let status = |(row, sight): (usize, &Sight)| status(sight, row, columns.iter());
         let status = sights.iter().enumerate().map(status).collect();
@@ -279,4 +302,24 @@ fn view_answer(view: &FeatureView, status: Vec<Status>, sights: &[Sight]) -> Vie
     let event = |sight: &Sight| (sight.status != Seen::Unknown).then_some(sight.event);
     let event_time = sights.iter().map(event).collect();
     ViewAnswer { name: view.name().to_owned(), status, event_time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_tails_that_are_asked_for_again_and_again_are_decoded_once() {
+        let asked = |bytes: usize, count: usize| {
+            let tails = [Some(Bytes::from(vec![0; bytes])), None];
+            let mut probes = vec![Probe { entity: Some(0), at: 0 }; count];
+            probes.extend([Probe { entity: Some(1), at: 0 }, Probe { entity: None, at: 0 }]);
+            let read = read_bytes(&tails, &probes);
+            assert_eq!(read, bytes * count);
+            repeats(&tails, read)
+        };
+        // A row of an entity, and a tail that is read once.
+        assert!(!asked(40, 10_000) && !asked(100 << 20, 1));
+        assert!(asked(800_000, 10_000) && asked(40, 1_000_000));
+    }
 }

@@ -1,6 +1,8 @@
 //! What online views say besides values; changed definitions; entities that are forgotten.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -8,13 +10,14 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use kaizen_core::{Bytes, DataType, ErrorKind, Field, Silent};
+use kaizen_data::point_in_time::Index;
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, Status};
 use kaizen_table::{
     Aggregate, FeatureService, FeatureView, Functions, Known, OnDemand, OnlineEntry, OnlineStore,
-    numbers,
+    numbers, with_column,
 };
 
-use crate::cases::instants;
+use crate::cases::{assert_same_bits, instants};
 use crate::online::{S, events, request, second, service, view};
 
 /// Keys with the second of their only event and its value.
@@ -109,7 +112,7 @@ async fn functions_compute_of_what_was_looked_up_and_of_the_request() {
     online.materialize(&view, &source, second(49), &Silent).await.unwrap();
     // The request's integers are converted to the declared floats.
     let y: ArrayRef = Arc::new(Int32Array::from(vec![2, 2]));
-    let asked = kaizen_table::with_column(&request(vec![7, 8], 49 * S), "y", y).unwrap();
+    let asked = with_column(&request(vec![7, 8], 49 * S), "y", y).unwrap();
     let found = online.features(&service, &asked, "at").await.unwrap();
     let found: Vec<Option<f64>> = numbers(&found, "x_per_y").unwrap().iter().collect();
     assert_eq!(found, [Some(2.45), None]);
@@ -232,4 +235,28 @@ async fn a_forgotten_entity_is_gone_from_every_definition() {
     let unnamed = RecordBatch::try_from_iter([("j", texts.column(0).clone())]).unwrap();
     let error = online.forget("v", &unnamed).await.unwrap_err();
     assert!(error.to_string().contains('k'), "{error}");
+}
+
+/// An answer that is worked out where it is asked for is there at the first look.
+#[tokio::test]
+async fn many_rows_about_a_busy_entity_hold_up_nobody() {
+    let view = FeatureView::builder("v").source("s").key("k");
+    let view = view.column("x", DataType::Float64).build().unwrap();
+    let events = events(20_000);
+    let online = Online::new(Arc::new(MemoryOnlineStore::default())).keep_seconds(86_400);
+    let source = MemorySource::new("s", events.clone());
+    online.materialize(&view, &source, second(20_000), &Silent).await.unwrap();
+    let service = service(view.clone());
+    for (rows, at_once) in [(1, true), (1_000, false)] {
+        let at = (0..rows).map(|row| Some((row + 1) * 19_999 * S / rows)).collect();
+        let asked = request(vec![7; rows as usize], 0);
+        let asked = with_column(&asked, "at", instants(at)).unwrap();
+        let mut answer = Box::pin(online.features(&service, &asked, "at"));
+        let looked = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(looked.is_ready(), at_once, "{rows} rows");
+        drop(answer);
+        let found = online.features(&service, &asked, "at").await.unwrap();
+        let expected = Index::new(&view, &events).unwrap().features(&asked, "at").unwrap();
+        assert_same_bits(&found.project(&[2]).unwrap(), &expected);
+    }
 }
