@@ -165,3 +165,55 @@ pub(crate) fn stretches(mut pending: Vec<(i64, u32)>, most: usize) -> Vec<(i64, 
     }
     stretches
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
+    };
+    use kaizen_core::DataType;
+    use kaizen_table::Known;
+
+    use super::*;
+    use crate::point_in_time::moments;
+
+    /// Sums of these are kept in stores: if one is another than here, every past that was kept is
+    /// taken for one that has changed, and the version of the spaces must go up.
+    #[test]
+    fn hashes_are_those_that_are_kept() {
+        let view = FeatureView::builder("v").source("s").key("k").key("name");
+        let view = view.known(Known::Column("known".to_owned()));
+        let view = view.column("b", DataType::Bool).column("i", DataType::Int64);
+        let view = view.column("f", DataType::Float64).column("t", DataType::Utf8);
+        let view = view.build().unwrap();
+        let instants = |values: Vec<Option<i64>>| {
+            Arc::new(TimestampNanosecondArray::from(values).with_timezone("UTC")) as ArrayRef
+        };
+        let text = "longer than thirty-two bytes, which rows lay out in blocks";
+        let rows = RecordBatch::try_from_iter([
+            ("k", Arc::new(Int64Array::from(vec![Some(-7), Some(i64::MAX), None, Some(0)])) as _),
+            ("name", Arc::new(StringArray::from(vec!["a", "", "c", text])) as _),
+            ("event_time", instants(vec![Some(-1), Some(i64::MAX), Some(5), None])),
+            ("known", instants(vec![Some(2), None, Some(i64::MIN), Some(3)])),
+            ("b", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true)]))),
+            ("i", Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(1), Some(-1)]))),
+            ("f", Arc::new(Float64Array::from(vec![Some(-0.0), None, Some(f64::NAN), Some(1.5)]))),
+            ("t", Arc::new(StringArray::from(vec![Some("\u{e4}"), None, Some(""), Some(text)]))),
+        ]);
+        let rows = rows.unwrap();
+        let key_types = KeyTypes::of(&rows, view.keys()).unwrap();
+        let moments = moments(&view, &rows).unwrap();
+        let hashes = hashes(&view, &key_types, &rows, &moments).unwrap();
+        assert_eq!(
+            hashes.iter().map(|hash| format!("{hash:032x}")).collect::<Vec<_>>(),
+            [
+                "e05726344d13775f56b746f7f7cdd41a",
+                "2300c7db13aa35353810ccd06eb0d352",
+                "d8e3b53dfc64b27819d77e6da1718a54",
+                "e54adb9c7e94125cbe483c4382cbdd63",
+            ]
+        );
+    }
+}
