@@ -18,6 +18,7 @@ mod redb;
 mod redis;
 mod snapshot;
 mod space;
+mod stretch;
 mod tail;
 mod tile;
 mod tiled;
@@ -113,7 +114,8 @@ impl Online {
     /// Has about this many rows of a source in memory at once, at least one; 20,000,000 unless set.
     ///
     /// A source that has more, and can tell [spans](Source::spans) of its rows, is read span by
-    /// span. What is written is the same.
+    /// span. What is written is the same. If a column says when rows became known, and those that
+    /// became known since are more than this, up to 32 KB are held besides for each span.
     #[must_use]
     pub fn rows_in_memory(mut self, rows: u64) -> Self {
         self.rows_in_memory = rows.max(1);

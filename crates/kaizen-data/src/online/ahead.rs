@@ -4,7 +4,8 @@
 //! If rows are known a fixed time after their event, a span of known-at times is one of event times,
 //! and no other rows are read. Else a row of any event time may have become known since: every span
 //! of the source is read once, one at a time, to find those rows and to check the past; if they are
-//! more than fit in memory, their spans are read again, piece by piece.
+//! more than fit in memory, it is only kept when about they became known, and their spans are read
+//! again, piece by piece.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,8 +15,9 @@ use arrow::compute::{concat_batches, take_record_batch};
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result, compute};
 use kaizen_table::{During, FeatureView, Known, Query, Source, SourceFile};
 
-use super::past::{Past, sift, stretches};
+use super::past::{Past, sift};
 use super::space::Progress;
+use super::stretch::{runs, stretches};
 use crate::keys::KeyTypes;
 use crate::point_in_time::{moments, nanos};
 use crate::reading::{check_spans, whole};
@@ -103,7 +105,7 @@ impl<'a> Ahead<'a> {
             };
             parts.push(compute(pending).await?);
         }
-        joined(&parts).map(Some)
+        compute(move || joined(&parts)).await.map(Some)
     }
 
     /// Reads every span, checks the past, and finds the pieces.
@@ -115,7 +117,7 @@ impl<'a> Ahead<'a> {
         most: u64,
     ) -> Result<()> {
         let from = done.map(|done| done.until);
-        let (mut past, mut pending) = (Past::default(), Vec::new());
+        let (mut past, mut pending, mut count) = (Past::default(), Vec::new(), 0);
         let mut held: Option<Vec<RecordBatch>> = Some(Vec::new());
         for (place, span) in (0_u32..).zip(&spans) {
             let rows = self.read(span).await?;
@@ -128,16 +130,18 @@ impl<'a> Ahead<'a> {
                 let sifted = sift(&view, &key_types, &rows, &moments, from, until)?;
                 let own = || sifted.pending.iter().map(|(_, row)| *row).collect();
                 let kept = keep.then(|| taken(&rows, own())).transpose()?;
-                Ok((sifted, kept))
+                let known_at: Vec<i64> = sifted.pending.iter().map(|(at, _)| *at).collect();
+                Ok((sifted.past, known_at.len() as u64, runs(place, known_at), kept))
             });
-            let (sifted, kept) = sifted.await?;
-            past.extend(sifted.past);
-            pending.extend(sifted.pending.into_iter().map(|(known_at, _)| (known_at, place)));
+            let (own, rows, runs, kept) = sifted.await?;
+            past.extend(own);
+            pending.extend(runs);
+            count += rows;
             held = held.zip(kept).map(|(mut held, kept)| {
                 held.push(kept);
                 held
             });
-            if pending.len() as u64 > most && spans.len() > 1 {
+            if count > most && spans.len() > 1 {
                 held = None;
             }
         }
@@ -146,16 +150,17 @@ impl<'a> Ahead<'a> {
         }
         self.past = past;
         if let Some(held) = held {
-            let (rows, known) = (Some(joined(&held)?), (from, until));
-            self.pieces.push_back(Piece { rows, spans: Vec::new(), known });
+            let rows = compute(move || joined(&held)).await?;
+            let known = (from, until);
+            self.pieces.push_back(Piece { rows: Some(rows), spans: Vec::new(), known });
             return Ok(());
         }
         let mut after = from;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        for (until, own) in stretches(pending, most) {
-            let own = own.iter().map(|place| spans[*place as usize].clone()).collect();
-            self.push(own, (after, until));
-            after = Some(until);
+        for stretch in compute(move || Ok(stretches(pending, most))).await? {
+            let own = stretch.spans.iter().map(|place| spans[*place as usize].clone()).collect();
+            self.push(own, (after, stretch.until));
+            after = Some(stretch.until);
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! What is known of the rows that are in: how many they are, and a sum that tells whether they are
 //! still the same.
 
-use std::collections::BTreeMap;
-
 use arrow::array::{Array, RecordBatch};
 use arrow::row::{RowConverter, SortField};
 use kaizen_core::{Context, ErrorKind, Result};
@@ -146,24 +144,6 @@ pub(crate) fn sift(
         }
     }
     Ok(sifted)
-}
-
-/// Which spans hold rows of which instants, in writes of about `most` rows: for each the instant
-/// until which its rows are known, and the spans, ascending.
-pub(crate) fn stretches(mut pending: Vec<(i64, u32)>, most: usize) -> Vec<(i64, Vec<u32>)> {
-    pending.par_sort_unstable();
-    let mut stretches = Vec::new();
-    let mut rest = pending.as_slice();
-    while !rest.is_empty() {
-        let count = rest.len().min(most.max(1));
-        let last = rest[count - 1].0;
-        let ties = rest[count..].iter().take_while(|(known_at, _)| *known_at == last).count();
-        let (own, tail) = rest.split_at(count + ties);
-        let spans: BTreeMap<u32, ()> = own.iter().map(|(_, span)| (*span, ())).collect();
-        stretches.push((last, spans.into_keys().collect()));
-        rest = tail;
-    }
-    stretches
 }
 
 #[cfg(test)]
