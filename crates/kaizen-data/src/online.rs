@@ -123,7 +123,7 @@ impl Online {
     }
 
     /// Reads and checks the past of every source, also where a
-    /// [materialisation](Self::materialize) could do without.
+    /// [materialisation](Self::materialize) could do without, and where it has nothing to write.
     #[must_use]
     pub fn check_past(mut self) -> Self {
         self.check_past = true;
@@ -185,10 +185,13 @@ impl Online {
         if done.as_ref().is_some_and(|done| done.offset.is_some()) {
             return Err(Error::conflict("it is followed, not materialised"));
         }
-        if done.as_ref().is_some_and(|done| done.until >= until) {
+        let size = (self.rows_in_memory, self.check_past);
+        if let Some(done) = done.as_ref().filter(|done| done.until >= until) {
+            if self.check_past {
+                Ahead::of(view, source, Some(done), done.until, size).await?;
+            }
             return Ok(0);
         }
-        let size = (self.rows_in_memory, self.check_past);
         let mut ahead = Ahead::of(view, source, done.as_ref(), until, size).await?;
         let keep = i64::from(self.keep_seconds) * 1_000_000_000;
         if done.is_none() {

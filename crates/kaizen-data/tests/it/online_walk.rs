@@ -146,6 +146,44 @@ async fn a_past_that_was_edited_is_a_conflict_where_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_past_that_is_to_be_checked_is_also_where_nothing_is_new() {
+    let source = every_ten_seconds(rows(100));
+    let edited = every_ten_seconds(edited(&rows(100), 20));
+    for view in [view(), known(Known::Column("known".to_owned()))] {
+        let store: Arc<dyn OnlineStore> = Arc::new(MemoryOnlineStore::default());
+        let online = Online::new(Arc::clone(&store)).check_past();
+        online.materialize(&view, &source, second(50), &Silent).await.unwrap();
+        for until in [50, 30].map(second) {
+            assert_eq!(online.materialize(&view, &source, until, &Silent).await.unwrap(), 0);
+            let error = online.materialize(&view, &edited, until, &Silent).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+            let unchecked = Online::new(Arc::clone(&store));
+            assert_eq!(unchecked.materialize(&view, &edited, until, &Silent).await.unwrap(), 0);
+        }
+    }
+}
+
+/// Of each span more rows are pending than their instants are held, and in any order.
+#[tokio::test]
+async fn far_more_new_rows_than_fit_in_memory_are_written_as_if_they_did() {
+    let known_at = (0..20_000).map(|row| Some((row + row * 7_919 % 4_000) * S)).collect();
+    let rows = with_column(&events(20_000), "known", instants(known_at)).unwrap();
+    let view = known(Known::Column("known".to_owned()));
+    let mut stores = Vec::new();
+    for cuts in [vec![], vec![5_000 * S, 9_000 * S, 16_000 * S]] {
+        let walked = !cuts.is_empty();
+        let source = CutSource::new("s", rows.clone(), cuts);
+        let store = Arc::new(MemoryOnlineStore::default());
+        let online = Online::new(Arc::clone(&store) as _).rows_in_memory(3_000);
+        let online = online.rows_per_write(1_000);
+        online.materialize(&view, &source, second(30_000), &Silent).await.unwrap();
+        assert_eq!(source.rows_read.load(Ordering::SeqCst) > 20_000, walked);
+        stores.push(held(store.as_ref()).await);
+    }
+    assert!(stores[0] == stores[1], "the same bytes");
+}
+
+#[tokio::test]
 async fn a_source_that_changes_while_it_is_walked_is_a_conflict_and_what_is_written_stays() {
     let source = every_ten_seconds(rows(100));
     source.changes_after.store(3, Ordering::SeqCst);
