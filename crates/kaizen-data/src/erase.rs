@@ -75,7 +75,9 @@ impl Erase<'_> {
     ///    store or an artefact store that removes nothing is refused by name.
     /// 2. The rows of the sources, so that nothing brings them back, and every index that was made
     ///    of sources.
-    /// 3. What is kept online of them.
+    /// 3. What is kept online of them. A view of the same source that is named by other columns, such
+    ///    as one of the shops that a customer has bought in, is materialised on, and keeps what its
+    ///    aggregates have taken in: [`Online::forget`] says more.
     /// 4. Each training set that holds an entity is saved anew without it. Then every payload that
     ///    only the old ones have is entered into the log as [`Event::Removed`], with `reason` and
     ///    the new training sets as evidence. Only then it is removed. The records of the old
@@ -127,6 +129,11 @@ impl Erase<'_> {
             let removed = online.erase(view, entities).await?;
             *count(&mut receipt.online, view) += removed;
             self.keep(&receipt, removed > 0).await?;
+        }
+        let sources: BTreeSet<String> =
+            plan.sources.iter().map(|source| source.name().to_owned()).collect();
+        for online in self.online {
+            online.forgotten_in(&sources).await?;
         }
         self.rewrite(&plan, entities, &mut receipt).await?;
         let removed = self.remove(&plan, &receipt, reason).await?;

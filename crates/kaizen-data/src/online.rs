@@ -283,7 +283,16 @@ impl Online {
     }
 
     async fn progress(&self, space: &Space) -> Result<Option<space::Progress>> {
-        let mut found = self.store.get(space.name(), &[Space::progress_key()]).await?;
+        self.progress_in(space.name()).await
+    }
+
+    /// How far the view of this space goes. `None` if nothing of the space is ever read: it is
+    /// half dropped, or laid out otherwise than this program does.
+    async fn progress_in(&self, space: &str) -> Result<Option<space::Progress>> {
+        if !Space::is_known(space) {
+            return Ok(None);
+        }
+        let mut found = self.store.get(space, &[Space::progress_key()]).await?;
         found.pop().flatten().map(|bytes| space::Progress::parse(&bytes)).transpose()
     }
 }

@@ -1,10 +1,9 @@
 //! Which definition of a view is online, and the end of the others.
 
-use arrow::array::RecordBatch;
 use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Result};
 use kaizen_table::{FeatureView, OnlineEntry};
 
-use super::space::{Progress, Space};
+use super::space::Space;
 use super::{Online, Writer};
 use crate::within::Within;
 
@@ -27,11 +26,17 @@ pub(crate) fn latest_key(view: &str) -> (&'static str, Bytes) {
 }
 
 impl Online {
-    /// Why a view has no space: it was never written, or only by another definition.
+    /// Why a view has no space: it was never written, only by another definition or in another
+    /// layout, or it was dropped.
     pub(crate) async fn absent(&self, view: &FeatureView) -> Error {
-        match self.definition(view.name()).await {
-            Ok(None) => Error::not_found("it was never materialised online"),
-            Ok(Some(other)) => Error::not_found(format!(
+        let found = self.definition(view.name()).await;
+        match found.and_then(|found| Ok((found, view.digest()?))) {
+            Ok((None, _)) => Error::not_found("it was never materialised online"),
+            Ok((Some(found), own)) if found == own => Error::not_found(
+                "what was online of it was dropped, or is laid out as another version of this \
+                 library does; materialise it",
+            ),
+            Ok((Some(other), _)) => Error::not_found(format!(
                 "it is online with another definition ({}), not with this one; materialise it",
                 other.short()
             )),
@@ -97,55 +102,6 @@ impl Online {
                 return Ok(removed);
             }
         }
-    }
-
-    /// Removes the entities that have the keys of a row of `entities`, whose columns are the keys,
-    /// from every definition of this view, and gives how many entries those were. A row with a
-    /// missing key names nobody.
-    ///
-    /// Their rows must be gone from the source before, or the next materialisation may bring those
-    /// back that it has not read yet.
-    pub async fn forget(&self, view_name: &str, entities: &RecordBatch) -> Result<u64> {
-        let writer = self.writer().await;
-        let mut removed = 0;
-        for space in self.store.spaces().await? {
-            if Space::view_of(&space) == Some(view_name) {
-                let place = format!("view `{view_name}`, space `{space}`");
-                removed += self.forget_in(&writer, &space, entities).await.within(place)?;
-            }
-        }
-        Ok(removed)
-    }
-
-    pub(super) async fn forget_in(
-        &self,
-        writer: &Writer,
-        space: &str,
-        entities: &RecordBatch,
-    ) -> Result<u64> {
-        let progress = self.store.get(space, &[Space::progress_key()]).await?.pop().flatten();
-        // Without it nothing of the space is ever read: it is half dropped.
-        let Some(progress) = progress else { return self.drop_space(writer, space).await };
-        let mut progress = Progress::parse(&progress)?;
-        let encoded = progress.key_types()?.encode(entities)?;
-        let mut keys: Vec<Bytes> = (0..entities.num_rows())
-            .filter_map(|row| encoded.get(row).map(Space::entity_key))
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let mut removed = 0;
-        for keys in keys.chunks(PAGE) {
-            let found = self.store.get(space, keys).await?;
-            let there = keys.iter().zip(found).filter(|(_, found)| found.is_some());
-            let mut entries: Vec<OnlineEntry> =
-                there.map(|(key, _)| removal(space, key.clone())).collect();
-            removed += entries.len() as u64;
-            progress.removed();
-            let (key, value) = (Space::progress_key(), Some(progress.to_bytes()?));
-            entries.push(OnlineEntry { space: space.to_owned(), key, value });
-            self.put(writer, entries).await?;
-        }
-        Ok(removed)
     }
 }
 

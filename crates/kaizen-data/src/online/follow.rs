@@ -108,6 +108,7 @@ impl Online {
             }
             taken += pushed.rows.num_rows() as u64;
             let after = Progress {
+                source: log.name().to_owned(),
                 until: if last { before.max(now) } else { before },
                 from: done.as_ref().map_or(i64::MIN, |done| done.from).max(from),
                 rows: done.as_ref().map_or(0, |done| done.rows),

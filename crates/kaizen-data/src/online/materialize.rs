@@ -199,6 +199,7 @@ impl Plan {
         }
         let from = until.saturating_sub(self.keep).max(self.floor);
         let after = Progress {
+            source: self.view.source().to_owned(),
             until,
             from,
             rows: past.rows,

@@ -8,7 +8,7 @@ use super::past::Past;
 use crate::keys::KeyTypes;
 
 /// Changes when the bytes of keys or rows are laid out anew, so that old ones are not misread.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The key of [`Progress`]; the keys of entities begin with [`ENTITY`].
 const PROGRESS: &[u8] = &[0];
@@ -42,13 +42,19 @@ impl Space {
         Self { name: format!("{view}@{}/v{VERSION}", digest.hex()), mark }
     }
 
-    /// The view whose definition a space of this name holds; `None` for spaces of other things.
+    /// The view whose definition a space of this name holds, in whatever layout; `None` for spaces
+    /// of other things.
     pub(crate) fn view_of(name: &str) -> Option<&str> {
         let (rest, version) = name.rsplit_once("/v")?;
         let (view, digest) = rest.rsplit_once('@')?;
         let number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         let hex = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
         (number && hex).then_some(view)
+    }
+
+    /// Whether a space of this name is laid out as this program reads and writes it.
+    pub(crate) fn is_known(name: &str) -> bool {
+        name.rsplit_once("/v").is_some_and(|(_, version)| version == VERSION.to_string())
     }
 
     /// The space's name.
@@ -98,6 +104,8 @@ impl Space {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
+    /// The source, or the log, of which the rows are.
+    pub(crate) source: String,
     /// Every row that was known at this instant, in nanoseconds UTC, is in.
     #[serde(with = "serde_int")]
     pub(crate) until: i64,
@@ -181,6 +189,12 @@ impl Progress {
         Ok(json.context(ErrorKind::Internal, "how far the view goes online")?.into())
     }
 
+    /// The entry that says so in a space.
+    pub(crate) fn entry(&self, space: &str) -> Result<OnlineEntry> {
+        let value = Some(self.to_bytes()?);
+        Ok(OnlineEntry { space: space.to_owned(), key: Space::progress_key(), value })
+    }
+
     /// The columns that name an entity, with the types in which they are compared.
     pub(crate) fn key_types(&self) -> Result<KeyTypes> {
         KeyTypes::parse(&self.keys, &self.key_types)
@@ -207,7 +221,10 @@ mod tests {
         for view in ["v", "a@b/v2", "@/v1", "x@0123"] {
             let space = Space::named(view, &Digest::of(view));
             assert_eq!(Space::view_of(space.name()), Some(view));
+            assert!(Space::is_known(space.name()));
         }
+        let older = format!("v@{}/v2", Digest::of("").hex());
+        assert_eq!((Space::view_of(&older), Space::is_known(&older)), (Some("v"), false));
         let hex = Digest::of("").hex();
         for other in ["views", &format!("v@{hex}"), &format!("v@{hex}/v"), "v@12/v2"] {
             assert_eq!(Space::view_of(other), None, "{other}");
@@ -227,6 +244,7 @@ mod tests {
     #[test]
     fn how_far_a_view_goes_survives_as_bytes() {
         let mut progress = Progress {
+            source: "s".to_owned(),
             until: i64::MAX,
             from: i64::MIN,
             rows: u64::MAX,

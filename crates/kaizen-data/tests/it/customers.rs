@@ -18,8 +18,8 @@ use kaizen_core::{
 };
 use kaizen_data::{Erase, FeatureStore, MemoryOnlineStore, MemorySource, Online, TrainingData};
 use kaizen_table::{
-    FeatureService, FeatureView, LabelView, OnlineEntry, OnlinePage, OnlineStore, Query, Scan,
-    Source,
+    Aggregate, FeatureService, FeatureView, LabelView, OnlineEntry, OnlinePage, OnlineStore, Query,
+    Scan, Source,
 };
 use kaizen_testkit::{MemoryLog, MemoryStore};
 
@@ -96,6 +96,12 @@ pub(crate) fn spending_view() -> FeatureView {
 pub(crate) fn visits_view() -> FeatureView {
     let view = FeatureView::builder("visits").source("visits").key("shop").key("customer");
     view.column("minutes", DataType::Int64).build().unwrap()
+}
+
+/// Of the source of another view, and not named by the customer.
+pub(crate) fn shop_minutes_view() -> FeatureView {
+    let view = FeatureView::builder("shop_minutes").source("visits").key("shop");
+    view.window("shop_minutes", Aggregate::Sum, "minutes", 1_000).build().unwrap()
 }
 
 pub(crate) fn shops_view() -> FeatureView {
@@ -329,9 +335,10 @@ impl World {
         let entries = FaultyOnline(MemoryOnlineStore::default(), Arc::clone(&fault));
         let entries = Arc::new(entries);
         let online = Online::new(Arc::clone(&entries) as Arc<dyn OnlineStore>);
-        for (view, source) in [spending_view(), visits_view(), shops_view()].iter().zip(&sources) {
+        let views = [spending_view(), visits_view(), shops_view(), shop_minutes_view()];
+        for (view, source) in views.iter().zip([0, 1, 2, 1]) {
             let until = Timestamp::from_nanos(150 * S);
-            online.materialize(view, &**source, until, &Silent).await.unwrap();
+            online.materialize(view, &*sources[source], until, &Silent).await.unwrap();
         }
         let artifacts = FaultyStore(MemoryStore::default(), Arc::clone(&fault));
         let log = FaultyLog(MemoryLog::default(), Arc::clone(&fault));

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use kaizen_core::record::{Count, Erasure, Occurrence, TrainingSet};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Digest, Entry, ErrorKind, Event, Records as _, Silent, Timestamp,
+    ArtifactStore, AuditLog, Bytes, Digest, Entry, ErrorKind, Event, Records as _, Result, Silent,
+    Timestamp,
 };
-use kaizen_data::{Erase, FeatureStore, TrainingData};
-use kaizen_table::{FeatureService, Source, with_column};
+use kaizen_data::{Erase, FeatureStore, Online, TrainingData};
+use kaizen_table::{FeatureService, OnlineEntry, OnlineStore, Source, with_column};
 
 use crate::cases::instants;
 use crate::customers::*;
@@ -110,6 +111,48 @@ async fn the_feature_store_goes_on_after_an_erasure() {
     assert_eq!(training(&world.features, 0..120, 500).await.record.unlabelled, 2);
 }
 
+/// Brings the view of visits that is not named by customers forward, and checks its past.
+async fn materialise_shops(world: &World, until: i64) -> Result<u64> {
+    let online = Online::new(Arc::clone(&world.entries) as Arc<dyn OnlineStore>).check_past();
+    let (view, until) = (shop_minutes_view(), Timestamp::from_nanos(until * S));
+    online.materialize(&view, &*world.sources[1], until, &Silent).await
+}
+
+#[tokio::test]
+async fn a_view_of_other_keys_is_materialised_on_after_an_erasure() {
+    let world = World::new().await;
+    world.erase(&customer(ERASED), occurrence(600)).await.unwrap();
+    materialise_shops(&world, 300).await.unwrap();
+    // What changes otherwise is still seen.
+    world.sources[1].remove(&customer("C-001"));
+    for until in [300, 400] {
+        let error = materialise_shops(&world, until).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    }
+    // Until it is forgotten in a view which it names.
+    let shops: ArrayRef = Arc::new(Int64Array::from(vec![0, 1]));
+    let customers: ArrayRef = Arc::new(StringArray::from(vec!["C-001"; 2]));
+    let gone = RecordBatch::try_from_iter([("shop", shops), ("customer", customers)]).unwrap();
+    assert_eq!(world.online.forget("visits", &gone).await.unwrap(), 2);
+    materialise_shops(&world, 400).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_version_has_laid_out_is_erased_and_holds_up_nothing() {
+    let world = World::new().await;
+    let space = format!("spending@{}/v2", spending_view().digest().unwrap().hex());
+    let entry = |key: &'static [u8], value: &'static str| OnlineEntry {
+        space: space.clone(),
+        key: Bytes::from_static(key),
+        value: Some(Bytes::from(value)),
+    };
+    let entries = vec![entry(&[0], r#"{"until":1}"#), entry(b"\x01C-041", "rows")];
+    world.entries.put(entries).await.unwrap();
+    // Whoever is erased: nobody can tell who is in there.
+    world.erase(&customer("C-001"), occurrence(600)).await.unwrap();
+    assert!(!world.entries.spaces().await.unwrap().contains(&space));
+}
+
 /// Erases with a fault at one mutation, and then again. Returns whether the fault came.
 async fn survives(nth: u64, done: bool, same_operation: bool, reference: &Erasure) -> bool {
     let world = World::new().await;
@@ -134,6 +177,7 @@ async fn survives(nth: u64, done: bool, same_operation: bool, reference: &Erasur
     assert!(receipt.is_ok(), "{what}: {receipt:?}");
     let receipt = receipt.unwrap();
     world.check_erased().await;
+    materialise_shops(&world, 300).await.unwrap();
     let record = world.artifacts.get::<Erasure>(&receipt).await.unwrap().record;
     let erased = world.entries().await.into_iter().filter(|entry| entry.event == Event::Erased);
     assert!(erased.map(|entry| entry.subject).any(|subject| subject == receipt), "{what}");

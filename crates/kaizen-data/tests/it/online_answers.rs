@@ -177,13 +177,41 @@ async fn a_view_is_migrated_beside_its_old_definition() {
 }
 
 #[tokio::test]
+async fn a_view_that_another_version_has_laid_out_is_materialised_anew() {
+    let store = Arc::new(MemoryOnlineStore::default());
+    let online = Online::new(Arc::clone(&store) as Arc<dyn OnlineStore>);
+    let source = MemorySource::new("s", events(50));
+    online.materialize(&view(), &source, second(30), &Silent).await.unwrap();
+    let digest = view().digest().unwrap().hex();
+    let entries = [0_u8, 1].into_iter().flat_map(|key| {
+        let entry = |version, value| OnlineEntry {
+            space: format!("v@{digest}/v{version}"),
+            key: Bytes::copy_from_slice(&[key]),
+            value,
+        };
+        [entry(2, Some(Bytes::from("of another version"))), entry(4, None)]
+    });
+    store.put(entries.collect()).await.unwrap();
+    let asked = online.features(&service(view()), &request(vec![7], 30 * S), "at").await;
+    let error = asked.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert!(error.to_string().contains("as another version of this library"), "{error}");
+    online.materialize(&view(), &source, second(30), &Silent).await.unwrap();
+    online.features(&service(view()), &request(vec![7], 30 * S), "at").await.unwrap();
+    let nobody: ArrayRef = Arc::new(Int64Array::from(vec![99]));
+    let nobody = RecordBatch::try_from_iter([("k", nobody)]).unwrap();
+    assert_eq!(online.forget("v", &nobody).await.unwrap(), 2, "what is there of the other");
+    online.features(&service(view()), &request(vec![7], 30 * S), "at").await.unwrap();
+}
+
+#[tokio::test]
 async fn rows_from_elsewhere_are_corrupt_and_never_read() {
     let store = Arc::new(MemoryOnlineStore::default());
     let online = Online::new(Arc::clone(&store) as Arc<dyn OnlineStore>);
     let source = MemorySource::new("s", events(50));
     online.materialize(&view(), &source, second(30), &Silent).await.unwrap();
     online.materialize(&changed(), &source, second(30), &Silent).await.unwrap();
-    let name = |view: FeatureView| format!("v@{}/v3", view.digest().unwrap().hex());
+    let name = |view: FeatureView| format!("v@{}/v4", view.digest().unwrap().hex());
     let page = store.page(&name(changed()), None, 10).await.unwrap();
     let put = |key: Bytes, value| OnlineEntry { space: name(view()), key, value: Some(value) };
     let copied = page.entries.into_iter().filter(|(key, _)| key.first() == Some(&1));
