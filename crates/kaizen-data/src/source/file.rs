@@ -19,6 +19,7 @@ use crate::source::parts::unchanged;
 use crate::source::place::{Listed, Place};
 use crate::source::reading::{Files, Reads};
 use crate::source::remote::shown;
+use crate::source::rewriting::Rewriting;
 use crate::source::scan_digest;
 use crate::source::selection::Selection;
 use crate::source::spans::{spans, whole};
@@ -60,6 +61,11 @@ const AT_ONCE: usize = 4;
 /// memory, larger ones in ranges, and checked to be unchanged afterwards. Digests are kept while a
 /// file's size and time of change, or its tag in the store, are the same; and so are up to 256 MiB
 /// of decoded columns.
+///
+/// Entities are [forgotten](Source::forget) in Parquet and IPC files, one file after the other, each
+/// replaced by one without their rows. [`ErrorKind::Conflict`] if somebody changed or replaced it
+/// meanwhile. Calls of one program wait for each other; two programs must not forget in the same
+/// files at the same time.
 pub struct FileSource {
     name: String,
     files: Arc<Files>,
@@ -322,20 +328,16 @@ impl FileSource {
             let message = "CSV files cannot forget: they are not rewritten exactly";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        let removal = Arc::new(Removal::new(&listing.schema, entities)?);
+        let removal = Removal::new(&listing.schema, entities)?;
         if removal.is_empty() {
             return Ok(0);
         }
-        let mut removed = 0;
-        // One after the other: if one fails, those before it are done, and the call can be repeated.
-        for file in listing.files {
-            let (removal, hive) = (Arc::clone(&removal), Arc::clone(&listing.hive));
-            let (schema, format) = (Arc::clone(&listing.schema), listing.format);
-            removed += self
-                .files(move |files| files.rewrite(&file, format, &schema, &hive, &removal))
-                .await?;
-        }
-        Ok(removed)
+        let rewrite = move |files: &Files| {
+            let Listing { files: listed, format, hive, schema } = &listing;
+            let removal = &removal;
+            files.rewrite(listed, &Rewriting { format: *format, schema, hive, removal })
+        };
+        self.files(rewrite).await
     }
 }
 

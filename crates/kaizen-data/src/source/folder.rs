@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use kaizen_core::{Context, Error, ErrorKind, Result};
 
-use crate::whole_file::{Unfinished, is_unfinished, sync_folder};
+use crate::whole_file::{Unfinished, is_unfinished, make_folder, sync_folder};
 
 /// Locked while the folder is open.
 const LOCK: &str = "lock";
@@ -24,7 +24,7 @@ impl Folder {
     /// Makes the folder if it is not there, locks it, and clears away what was not finished.
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let place = || format!("`{}`", path.display());
-        fs::create_dir_all(&path).context(ErrorKind::Unavailable, place())?;
+        make_folder(&path).context(ErrorKind::Unavailable, place())?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.context(ErrorKind::Unavailable, place())?;
         match lock.try_lock() {

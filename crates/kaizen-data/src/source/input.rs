@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Buf as _;
@@ -133,6 +134,16 @@ impl Input {
             }
             Kind::Remote(remote) => remote.range(&self.name, 0..self.size.min(1)).map(drop),
             Kind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Checks that the local file that was read still stands at its path, as it was.
+    pub(crate) fn check_stands_at(&self, path: &Path) -> Result<()> {
+        let now = std::fs::metadata(path);
+        let now = now.context(ErrorKind::Unavailable, format!("`{}`", self.name))?;
+        match version_of(&now) == self.version {
+            true => Ok(()),
+            false => Err(self.changed()),
         }
     }
 
