@@ -89,7 +89,10 @@ impl PushSource {
     /// one that is missing, too many, or of another type is
     /// [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid), by name.
     ///
-    /// If it fails, nothing was pushed.
+    /// If it fails, nothing was pushed. If the disk then also fails to remove what was written, no
+    /// more can be pushed, and nothing be forgotten, until [`compact`](Self::compact) or
+    /// [`forget`](Source::forget) has removed it; if the source is opened again before, the rows
+    /// may be there.
     pub async fn push(&self, rows: &RecordBatch) -> Result<Range<u64>> {
         let rows = rows.clone();
         self.run(move |parts| parts.push(&rows)).await
