@@ -8,19 +8,23 @@ use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 use url::Url;
 
-/// A URL for messages: without a password or anything else that may be a secret.
+/// A URL for messages: without a password or anything else that may be a secret. Where it is not
+/// clear what the secret is, as with a `/` in a password, nothing of it but its scheme.
 pub(crate) fn shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let rest = rest.split_once(['?', '#']).map_or(rest, |(before, _)| before);
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some((user, host)) = authority.rsplit_once('@') else {
-        return format!("{scheme}://{rest}");
-    };
-    // In `abfs://container@account` it is no user that comes first.
-    if scheme.starts_with("abfs") && !user.contains(':') {
-        return format!("{scheme}://{rest}");
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let torn = authority.contains(':') && after.contains('@');
+    if torn || Url::parse(text).is_err() {
+        return format!("{scheme}://…");
     }
-    format!("{scheme}://{host}{path}")
+    let path = after.split_once(['?', '#']).map_or(after, |(path, _)| path);
+    match authority.rsplit_once('@') {
+        // In `abfs://container@account` it is no user that comes first.
+        Some((user, host)) if !scheme.starts_with("abfs") || user.contains(':') => {
+            format!("{scheme}://{host}{path}")
+        }
+        _ => format!("{scheme}://{authority}{path}"),
+    }
 }
 
 /// Opens the store that a URL names. What the environment says comes first, then the options.
@@ -82,7 +86,15 @@ mod tests {
     fn what_may_be_a_secret_is_not_shown() {
         for (text, expected) in [
             ("s3://bucket/a/b", "s3://bucket/a/b"),
-            ("s3://key:secret@bucket/a@b", "s3://bucket/a@b"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("s3://key:secret@bucket/a", "s3://bucket/a"),
+            ("s3://key:secret@bucket/a@b", "s3://…"),
+            ("s3://key:1/secret@bucket/a", "s3://…"),
+            ("s3://key:1?secret@bucket/a", "s3://…"),
+            ("s3://key:1#secret@bucket/a", "s3://…"),
+            ("s3://key:se@1/secret@bucket/a", "s3://…"),
+            ("abfs://container:1/secret@account/a", "abfs://…"),
+            ("http://[::1]:80/a", "http://[::1]:80/a"),
             ("s3://key@bucket", "s3://bucket"),
             ("https://host/a?sig=secret", "https://host/a"),
             ("gs://bucket/a#secret", "gs://bucket/a"),
@@ -96,6 +108,21 @@ mod tests {
                 let error = open(&url, &BTreeMap::new()).unwrap_err();
                 assert!(!format!("{error:#} {error:?}").contains("secret"), "{error:?}");
             }
+        }
+    }
+    #[tokio::test]
+    async fn a_password_that_tears_its_url_is_in_no_message() {
+        for text in [
+            "s3://key:abc/secret@bucket/x",
+            "s3://key:abc?secret@bucket/x",
+            "s3://key:abc#secret@bucket/*",
+            "s3://key:secret/abc@bucket/x",
+        ] {
+            let builder = crate::FileSource::builder("f", text);
+            let described = format!("{builder:?}");
+            let error = builder.open().await.unwrap_err();
+            let said = format!("{described} {error:#} {error:?}");
+            assert!(!said.contains("secret") && !said.contains("abc"), "{said}");
         }
     }
 }
