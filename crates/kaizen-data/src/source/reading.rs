@@ -57,6 +57,14 @@ struct Known {
     kept: usize,
 }
 
+impl Known {
+    fn forget(&mut self, path: &str) {
+        if let Some(file) = self.files.remove(path) {
+            self.kept -= file.bytes;
+        }
+    }
+}
+
 /// What is known of a file while it is of this version.
 #[derive(Debug, Default)]
 struct KnownFile {
@@ -298,20 +306,17 @@ impl Files {
     }
 
     fn learn(&self, path: &str, version: &str, what: impl FnOnce(&mut KnownFile)) {
-        if self.known_as(path, version, |_| Some(())).is_none() {
-            self.forget(path);
-        }
         let mut known = self.lock();
+        if known.files.get(path).is_some_and(|file| file.version != version) {
+            known.forget(path);
+        }
         let new = || KnownFile { version: version.to_owned(), ..KnownFile::default() };
         what(known.files.entry(path.to_owned()).or_insert_with(new));
     }
 
     /// Lets go of what is known of a file.
     pub(crate) fn forget(&self, path: &str) {
-        let mut known = self.lock();
-        if let Some(file) = known.files.remove(path) {
-            known.kept -= file.bytes;
-        }
+        self.lock().forget(path);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -376,4 +381,28 @@ pub(crate) fn same_columns(name: &str, expected: &Schema, found: &Schema) -> Res
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_known_of_two_versions_of_a_file_is_never_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::find(folder.path(), &BTreeMap::new()).await.unwrap();
+        let files = Files::new(place, FileOptions::default());
+        std::thread::scope(|scope| {
+            for version in ["1", "2"] {
+                let (files, digest) = (&files, Digest::of(version));
+                scope.spawn(move || {
+                    for _ in 0..50_000 {
+                        files.learn("f", version, |file| file.digest = Some(digest));
+                        let known = files.known_as("f", version, |file| file.digest);
+                        assert!(known.is_none_or(|known| known == digest));
+                    }
+                });
+            }
+        });
+    }
 }
