@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use kaizen_table::{PredictionSink, PredictionSource, instants, numbers, predicti
 
 use crate::blocking::blocking;
 use crate::parquet_file::{ParquetFile, plain, to_parquet};
-use crate::whole_file::write_whole;
+use crate::whole_file::{Unfinished, clear_unfinished_in, make_folder, sync_folder};
 use crate::within::Within;
 
 /// When this many rows wait in memory, the write that brought the last of them makes a file.
@@ -29,14 +29,14 @@ const MAX_BUFFERED_ROWS: usize = 100_000;
 /// in files and what waits. Rows of different columns come together in one file, a missing column
 /// as missing values.
 ///
-/// One process writes to the folder; any number read.
+/// One process writes to the folder, with one log; any number read.
 #[derive(Debug)]
 pub struct PredictionLog {
     folder: PathBuf,
-    buffer: Mutex<Buffer>,
+    buffer: Arc<Mutex<Buffer>>,
     /// Held while a file is made or the files are listed, so that no row is seen twice or not at
     /// all. What it guards: the stretch of time of each file that was ever looked at.
-    files: tokio::sync::Mutex<BTreeMap<String, Stretch>>,
+    files: Arc<tokio::sync::Mutex<BTreeMap<String, Stretch>>>,
 }
 
 #[derive(Debug)]
@@ -85,15 +85,20 @@ impl PredictionLog {
     /// Opens the folder, and makes it if it is not there.
     pub async fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref().to_owned();
-        let made = tokio::fs::create_dir_all(&folder).await;
-        made.context(ErrorKind::Unavailable, format!("`{}`", folder.display()))?;
-        Ok(Self { folder, buffer: Mutex::default(), files: tokio::sync::Mutex::default() })
+        let make = move || {
+            let made = make_folder(&folder);
+            made.context(ErrorKind::Unavailable, format!("`{}`", folder.display()))?;
+            Ok(folder)
+        };
+        Ok(Self { folder: blocking(make).await?, buffer: Arc::default(), files: Arc::default() })
     }
 
-    /// Makes a file of the rows that wait and gives its path; `None` if none wait. If it fails, the
-    /// rows wait on.
+    /// Makes a file of the rows that wait and gives its path; `None` if none wait. What is left of
+    /// a file that was cut off is removed.
+    ///
+    /// If it fails, the rows wait on. If the caller goes away, they wait on or are in a file.
     pub async fn flush(&self) -> Result<Option<PathBuf>> {
-        let mut files = self.files.lock().await;
+        let mut files = Arc::clone(&self.files).lock_owned().await;
         let waiting = self.buffer().waiting.clone();
         if waiting.is_empty() {
             return Ok(None);
@@ -104,18 +109,22 @@ impl PredictionLog {
             Ok((stretch(&instants(&rows, prediction::AT)?), to_parquet(&rows)?))
         };
         let (stretch, bytes) = compute(encode).await.within(self.place())?;
-        let folder = self.folder.clone();
-        let place = self.place();
-        let publish = move || publish(&folder, &bytes).context(ErrorKind::Unavailable, place);
-        let name = blocking(publish).await?;
-        let path = self.folder.join(&name);
-        files.insert(name, stretch);
-        self.buffer().release(count)?;
-        Ok(Some(path))
+        let (folder, place) = (self.folder.clone(), self.place());
+        let buffer = Arc::clone(&self.buffer);
+        // Also if the caller goes away, nobody sees the rows twice: the lock is held until they are
+        // in a file and wait no more.
+        blocking(move || {
+            let name = publish(&folder, &bytes).context(ErrorKind::Unavailable, place)?;
+            let path = folder.join(&name);
+            files.insert(name, stretch);
+            locked(&buffer).release(count)?;
+            Ok(Some(path))
+        })
+        .await
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.buffer)
     }
 
     fn place(&self) -> String {
@@ -269,8 +278,46 @@ fn number(name: &str) -> Option<u64> {
 
 /// Writes a file, whole or not at all, under the next number.
 fn publish(folder: &Path, bytes: &[u8]) -> io::Result<String> {
+    clear_unfinished_in(folder, |name| number(name).is_some())?;
     let last = list(folder)?.last().and_then(|name| number(name)).unwrap_or(0);
     let name = format!("predictions-{:010}.parquet", last + 1);
-    write_whole(&folder.join(&name), bytes)?;
+    let path = folder.join(&name);
+    let mut unfinished = Unfinished::of(&path)?;
+    unfinished.file().write_all(bytes)?;
+    unfinished.sync()?;
+    unfinished.rename()?;
+    // A file whose name may not be on disk is taken back, so that its rows wait on. One that cannot
+    // be taken back has them.
+    if let Err(error) = sync_folder(folder) {
+        match fs::remove_file(&path) {
+            Ok(()) => return Err(error),
+            Err(_) => tracing::warn!(%error, name, "a file of predictions may not be on disk"),
+        }
+    }
     Ok(name)
+}
+
+fn locked(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::whole_file::tests::watched;
+
+    #[test]
+    fn a_file_that_is_not_sure_to_be_on_disk_is_taken_back() {
+        for failing in ["list", "create", "sync", "rename", "sync folder"] {
+            let folder = tempfile::tempdir().unwrap();
+            let fail = move |what: &str, _: &Path| match what == failing {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            };
+            assert!(watched(fail, || publish(folder.path(), b"1")).is_err());
+            assert!(list(folder.path()).unwrap().is_empty(), "{failing}");
+            assert_eq!(publish(folder.path(), b"1").unwrap(), "predictions-0000000001.parquet");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{failing}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -73,13 +73,6 @@ impl Drop for Unfinished {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Writes a file of these bytes, whole or not at all, in place of one of that name. Blocks.
-pub(crate) fn write_whole(place: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut unfinished = Unfinished::of(place)?;
-    unfinished.file().write_all(bytes)?;
-    unfinished.finish()
 }
 
 /// Whether a file of this name was to become another, and is not whole.
@@ -161,6 +154,7 @@ fn step(what: &str, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::RefCell;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -187,6 +181,12 @@ pub(crate) mod tests {
         let result = watch(what, path);
         WATCH.set(Some(watch));
         result
+    }
+
+    fn write_whole(place: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut unfinished = Unfinished::of(place)?;
+        unfinished.file().write_all(bytes)?;
+        unfinished.finish()
     }
 
     #[test]

@@ -55,13 +55,36 @@ async fn what_was_written_is_read_in_its_order_flushed_or_not() {
     assert_eq!(ids(&log, 20, 21).await, ["d"]);
 
     // Another reader; and a file that was never finished.
-    std::fs::write(folder.path().join("new/.predictions-0000000009.parquet.7-0.tmp"), b"PAR")
-        .unwrap();
+    let cut_off = folder.path().join("new/.predictions-0000000009.parquet.7-0.tmp");
+    std::fs::write(&cut_off, b"PAR").unwrap();
     let again = PredictionLog::open(folder.path().join("new")).await.unwrap();
     assert_eq!(ids(&again, 0, 100).await, ["a", "b", "c", "d"]);
     again.write(&rows(&["e"], 1)).await.unwrap();
     let next = again.flush().await.unwrap().unwrap();
     assert!(next.ends_with("predictions-0000000003.parquet"), "{next:?}");
+    assert!(!cut_off.exists(), "what was cut off is cleared away");
+}
+
+#[test]
+fn a_flush_whose_caller_goes_away_shows_no_row_twice() {
+    // The only thread for work on files is busy while the caller waits, and goes away.
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let log = PredictionLog::open(folder.path()).await.unwrap();
+        log.write(&rows(&["a", "b"], 1)).await.unwrap();
+        let (sender, busy) = std::sync::mpsc::channel::<()>();
+        let thread = tokio::task::spawn_blocking(move || busy.recv());
+        let flush = tokio::time::timeout(std::time::Duration::from_millis(300), log.flush());
+        assert!(flush.await.is_err(), "the caller is gone");
+        drop(sender);
+        assert!(thread.await.unwrap().is_err());
+        assert_eq!(ids(&log, 0, 9).await, ["a", "b"]);
+        log.flush().await.unwrap();
+        assert_eq!(ids(&log, 0, 9).await, ["a", "b"]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    });
 }
 
 #[tokio::test]
