@@ -9,7 +9,7 @@ use kaizen_core::record::TrainingSet;
 use kaizen_core::{Context, Error, ErrorKind, Result, Timestamp, compute};
 use kaizen_table::{During, FeatureService, Functions, LabelView, Source, instants, with_column};
 
-use crate::kept::Kept;
+use crate::kept::{Erasures, Kept};
 use crate::labels::{LabelIndex, Told};
 use crate::on_demand::check_rows_alone;
 use crate::point_in_time::{Index, Ordering, nanos};
@@ -38,6 +38,7 @@ pub struct FeatureStore {
     pub(crate) orderings: Kept<Ordering>,
     pub(crate) indices_in: Option<PathBuf>,
     pub(crate) labels: Kept<LabelIndex>,
+    pub(crate) erasures: Erasures,
 }
 
 /// What a training set is asked with.
@@ -61,6 +62,7 @@ impl FeatureStore {
             orderings: Kept::default(),
             indices_in: None,
             labels: Kept::default(),
+            erasures: Erasures::default(),
         }
     }
 
@@ -205,6 +207,7 @@ impl FeatureStore {
             let during = During { column: view.known_at(), span: span.clone() };
             let during = Some(during).filter(|_| spans.len() > 1);
             let whole = during.is_none();
+            let since = self.erasures.now();
             let source = reading.read(name, &columns, during).await?;
             let digest = reading.digests.get(name).copied();
             let digest = digest.context(ErrorKind::Internal, "a source without a digest")?;
@@ -223,7 +226,7 @@ impl FeatureStore {
             let index;
             (index, told) = compute(work).await?;
             if whole {
-                self.labels.keep(id, digest, index);
+                self.labels.keep(&since, id, digest, index);
             }
         }
         let maturity = nanos(view.maturity_seconds());

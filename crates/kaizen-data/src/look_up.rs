@@ -81,11 +81,12 @@ impl FeatureStore {
         if !at_once.is_empty() {
             // One reading for all views, so that it is decoded once.
             let columns = once(at_once.iter().flat_map(|(_, view)| view.source_columns()));
+            let since = self.erasures.now();
             let source = reading.read(name, &columns, None).await?;
             for (place, view) in at_once {
                 let digest = reading.digests.get(name).copied();
                 let digest = digest.context(ErrorKind::Internal, "a source without a digest")?;
-                let index = self.index(view, &source, digest).await?;
+                let index = self.index(view, &source, digest, &since).await?;
                 let (view, spine, time) = (view.clone(), spine.clone(), time.to_owned());
                 let answered = compute(move || answer(&index, &view, &spine, &time)).await?;
                 found.push((place, answered));

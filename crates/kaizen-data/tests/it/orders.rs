@@ -491,8 +491,11 @@ async fn a_store_makes_a_damaged_or_stale_order_again_and_writes_the_same_bytes(
             let mut damaged = whole.clone();
             damaged[place] ^= 1;
             fs::write(&path, &damaged).unwrap();
+            let name = entries[0].file_name().into_string().unwrap();
+            fs::write(indices.join(format!(".{name}.7-0.tmp")), b"cut off").unwrap();
             assert_answers(&case, &indices).await;
             assert_eq!(fs::read(&path).unwrap(), whole, "it was written again, the same");
+            assert_eq!(fs::read_dir(&indices).unwrap().count(), 1, "what was left is cleared away");
         }
         // The rows are others, and so is the order.
         let fewer = Case { source: case.source.slice(0, 40), ..case.clone() };
