@@ -6,24 +6,32 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Context, Descriptor, Digest, Error, ErrorKind, Manifest, Record, Result, media_type, record,
+    ByteStream, Context, Descriptor, Digest, Error, ErrorKind, Manifest, Record, Result, Timestamp,
+    media_type, record, stream,
 };
 
 /// Content-addressed storage in the model of an OCI image layout: blobs by digest, of which some
 /// are manifests.
 ///
 /// Implementations verify digests on the way in and on the way out, and publish atomically: a
-/// reader sees a whole blob or none. `kaizen_testkit::artifact_store` is the conformance suite.
+/// reader sees a whole blob or none. Blobs travel as streams, so that a large one never is in
+/// memory whole. `kaizen_testkit::artifact_store` is the conformance suite.
 #[async_trait]
 pub trait ArtifactStore: fmt::Debug + Send + Sync {
-    /// Stores a blob and gives its digest. Storing it again changes nothing.
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest>;
+    /// Stores a blob as its bytes come, and gives its digest. Storing it again changes nothing.
+    ///
+    /// With `expected`, bytes of another digest are [`ErrorKind::Corrupt`]; a store that has the
+    /// blob already need not read the stream. A stream that fails, bytes that are refused and a
+    /// call whose caller goes away before the stream has ended leave nothing that can be seen.
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest>;
 
-    /// The blob's bytes, verified: [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`] otherwise.
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes>;
+    /// The blob's bytes as they are read, checked on the way: if they are not the ones that the
+    /// digest names, the last item is [`ErrorKind::Corrupt`]. A missing blob is
+    /// [`ErrorKind::NotFound`].
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream>;
 
-    /// Whether the blob is there, without reading it.
-    async fn contains(&self, digest: &Digest) -> Result<bool>;
+    /// The blob's size in bytes, if it is there, without reading it.
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>>;
 
     /// Stores a manifest, byte for byte. Every blob that it names must be there; its subject need
     /// not.
@@ -35,6 +43,28 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// Every manifest in the store, ordered by digest.
     async fn manifests(&self) -> Result<Vec<Digest>>;
 
+    /// Every blob in the store with its size in bytes, manifests too, ordered by digest.
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>>;
+
+    /// Stores a blob that is in memory, and gives its digest. Storing it again changes nothing.
+    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
+        let digest = Digest::of(&bytes);
+        self.put_stream(stream::once(bytes), Some(&digest)).await
+    }
+
+    /// The blob's bytes, whole and verified: [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`]
+    /// otherwise.
+    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
+        let size = self.size_of(digest).await?;
+        let size = size.context(ErrorKind::NotFound, format!("blob {digest}"))?;
+        stream::whole(self.get_stream(digest).await?, size, &format!("blob {digest}")).await
+    }
+
+    /// Whether the blob is there, without reading it.
+    async fn contains(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.size_of(digest).await?.is_some())
+    }
+
     /// Takes a blob out of the store; whether it was there. A manifest is
     /// [`ErrorKind::Invalid`]: manifests that name the blob stay, so that what was made of it can
     /// still be told, and only reading the blob is [`ErrorKind::NotFound`]. The caller writes the
@@ -42,6 +72,33 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Refused`].
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
         Err(Error::refused(format!("{digest}: this store removes nothing")))
+    }
+
+    /// Takes a manifest out of the store; whether it was one. Its blobs and its referrers stay.
+    /// The caller writes the tombstone into the audit log first. A store that only reads gives
+    /// [`ErrorKind::Refused`].
+    async fn remove_manifest(&self, digest: &Digest) -> Result<bool> {
+        Err(Error::refused(format!("manifest {digest}: this store removes nothing")))
+    }
+
+    /// When a blob was put last, by the clock of the store, if it is there. Naming the blob in a
+    /// manifest that is put counts as putting it. A store that does not know gives
+    /// [`ErrorKind::Unsupported`].
+    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
+        let message = format!("{digest}: this store does not know when it was put");
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// Takes a blob or a manifest out of the store if it was put last before `before`; whether it
+    /// did. Collection of garbage calls it: a store that can makes it one step, so that what is
+    /// put at the same time is not taken.
+    async fn remove_stale(&self, digest: &Digest, before: Timestamp) -> Result<bool> {
+        match self.stored_at(digest).await? {
+            Some(at) if at < before => {
+                Ok(self.remove_manifest(digest).await? || self.remove_blob(digest).await?)
+            }
+            _ => Ok(false),
+        }
     }
 }
 
@@ -87,12 +144,24 @@ pub struct Stored<R> {
 impl<R: Record> Stored<R> {
     /// Reads a payload by its name.
     pub async fn payload(&self, store: &dyn ArtifactStore, name: &str) -> Result<Bytes> {
+        store.get_blob(&self.layer(name)?.digest).await
+    }
+
+    /// Reads a payload by its name, as a stream: checked at its end, as
+    /// [`ArtifactStore::get_stream`] says.
+    pub async fn payload_stream(
+        &self,
+        store: &dyn ArtifactStore,
+        name: &str,
+    ) -> Result<ByteStream> {
+        store.get_stream(&self.layer(name)?.digest).await
+    }
+
+    /// Where the payload of this name is stored.
+    pub fn layer(&self, name: &str) -> Result<&Descriptor> {
         let found = self.manifest.layers.iter().find(|layer| layer.title() == Some(name));
-        let layer = found.context(
-            ErrorKind::NotFound,
-            format!("{} {}: it has no payload `{name}`", R::KIND, self.id),
-        )?;
-        store.get_blob(&layer.digest).await
+        let missing = format!("{} {}: it has no payload `{name}`", R::KIND, self.id);
+        found.context(ErrorKind::NotFound, missing)
     }
 }
 
@@ -101,15 +170,34 @@ impl<R: Record> Stored<R> {
 pub trait Records: ArtifactStore {
     /// Stores a record with its payloads, and gives its id.
     async fn put<R: Record>(&self, body: &R, payloads: &[Payload]) -> Result<Digest> {
-        let bytes = serde_json::to_vec(body)
-            .context(ErrorKind::Internal, format!("{} as JSON", R::KIND))?;
-        let config = Descriptor::of(record::body_type(R::KIND), &bytes);
-        self.put_blob(bytes.into()).await?;
         let mut layers = Vec::with_capacity(payloads.len());
         for payload in payloads {
             self.put_blob(payload.bytes.clone()).await?;
             layers.push(payload.descriptor());
         }
+        self.put_with(body, layers).await
+    }
+
+    /// Stores what will be a payload as its bytes come, for one that is too large for memory, and
+    /// describes it for [`put_with`](Self::put_with).
+    async fn put_payload(
+        &self,
+        name: &str,
+        media_type: &str,
+        bytes: ByteStream,
+    ) -> Result<Descriptor> {
+        let digest = self.put_stream(bytes, None).await?;
+        let size = self.size_of(&digest).await?;
+        let size = size.context(ErrorKind::NotFound, format!("payload `{name}`, blob {digest}"))?;
+        Ok(Descriptor::new(media_type, digest, size).annotate(media_type::TITLE, name))
+    }
+
+    /// Stores a record whose payloads are in the store already, and gives its id.
+    async fn put_with<R: Record>(&self, body: &R, layers: Vec<Descriptor>) -> Result<Digest> {
+        let bytes = serde_json::to_vec(body)
+            .context(ErrorKind::Internal, format!("{} as JSON", R::KIND))?;
+        let config = Descriptor::of(record::body_type(R::KIND), &bytes);
+        self.put_blob(bytes.into()).await?;
         let mut manifest = Manifest::new(config, layers);
         manifest.artifact_type = Some(record::artifact_type(R::KIND));
         manifest.subject = match body.subject() {

@@ -46,8 +46,12 @@ impl Digest {
 
     /// Checks that `bytes`, read as `what`, are the ones that this digest names.
     pub fn check(&self, bytes: &[u8], what: &str) -> Result<()> {
-        let found = Self::of(bytes);
-        if found == *self {
+        self.check_found(&Self::of(bytes), what)
+    }
+
+    /// Checks that `found`, the digest of what was read as `what`, is this one.
+    pub fn check_found(&self, found: &Self, what: &str) -> Result<()> {
+        if found == self {
             return Ok(());
         }
         Err(Error::corrupt(format!("{what}: its bytes have digest {found}, not {self}")))

@@ -30,6 +30,7 @@ mod progress;
 pub mod record;
 mod schema;
 mod signer;
+pub mod stream;
 mod target;
 mod time;
 
@@ -43,6 +44,7 @@ pub use progress::{Progress, Silent};
 pub use record::Record;
 pub use schema::{DataType, Field, Signature};
 pub use signer::Signer;
+pub use stream::ByteStream;
 pub use target::{SlotStatus, Target};
 pub use time::{Clock, SystemClock, TimeBlocks, Timestamp, serde_int};
 

@@ -44,10 +44,15 @@ pub struct Descriptor {
 impl Descriptor {
     /// Describes these bytes.
     pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// Describes the blob of this digest and size in bytes.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
-            digest: Digest::of(bytes),
-            size: bytes.len() as u64,
+            digest,
+            size,
             artifact_type: None,
             annotations: BTreeMap::new(),
         }
@@ -91,6 +96,9 @@ impl Manifest {
     /// At most this many bytes in a manifest, as registries agree.
     pub const MAX_BYTES: usize = 4 << 20;
 
+    /// At most this many payloads in a manifest.
+    pub const MAX_LAYERS: usize = 10_000;
+
     /// A manifest with this body and these payloads.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Self {
@@ -114,6 +122,10 @@ impl Manifest {
             .context(ErrorKind::Corrupt, format!("manifest {digest}"))?;
         if manifest.schema_version != 2 || manifest.media_type != media_type::MANIFEST {
             return Err(Error::corrupt(format!("manifest {digest}: not an OCI image manifest")));
+        }
+        if manifest.layers.len() > Self::MAX_LAYERS {
+            let found = manifest.layers.len();
+            return Err(Error::corrupt(format!("manifest {digest}: {found} layers")));
         }
         Ok(manifest)
     }

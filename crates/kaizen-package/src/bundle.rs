@@ -1,11 +1,13 @@
 //! Reading the model that is inside an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use kaizen_core::record::{self, Release};
 use kaizen_core::{
-    ArtifactStore, Bytes, Digest, Error, ErrorKind, Manifest, Record, Result, async_trait,
+    ArtifactStore, ByteStream, Bytes, Digest, Error, ErrorKind, Manifest, Record, Result,
+    async_trait, stream,
 };
 
 use crate::closure::FOLDER;
@@ -93,8 +95,25 @@ fn blob(folder: &Path, digest: &Digest) -> Result<Bytes> {
 
 #[async_trait]
 impl ArtifactStore for Bundle {
-    async fn put_blob(&self, _bytes: Bytes) -> Result<Digest> {
+    async fn put_stream(&self, _: ByteStream, _expected: Option<&Digest>) -> Result<Digest> {
         self.read_only()
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        Ok(stream::chunked(self.get_blob(digest).await?, 1 << 20))
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        if self.archives.contains_key(digest) {
+            let mut layers = self.manifests.values().flat_map(|manifest| &manifest.layers);
+            return Ok(layers.find(|layer| layer.digest == *digest).map(|layer| layer.size));
+        }
+        let file = self.folder.join(layout::blob_path(digest));
+        blocking(move || match fs::metadata(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(files::at(read, &file)?.len())),
+        })
+        .await
     }
 
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
@@ -105,14 +124,6 @@ impl ArtifactStore for Bundle {
             None => blob(&folder, &digest),
         })
         .await
-    }
-
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        if self.archives.contains_key(digest) {
-            return Ok(true);
-        }
-        let file = self.folder.join(layout::blob_path(digest));
-        blocking(move || files::at(file.try_exists(), &file)).await
     }
 
     async fn put_manifest(&self, _manifest: Bytes) -> Result<Digest> {
@@ -128,5 +139,25 @@ impl ArtifactStore for Bundle {
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
         Ok(self.manifests.keys().copied().collect())
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let folder = self.folder.join(layout::BLOBS);
+        let listed = blocking(move || {
+            let names = files::at(fs::read_dir(&folder), &folder)?;
+            let mut found = BTreeSet::new();
+            for name in names {
+                let name = files::at(name, &folder)?.file_name();
+                found.extend(format!("sha256:{}", name.to_string_lossy()).parse::<Digest>());
+            }
+            Ok(found)
+        })
+        .await?;
+        let all: BTreeSet<_> = listed.into_iter().chain(self.archives.keys().copied()).collect();
+        let mut sized = Vec::with_capacity(all.len());
+        for digest in all {
+            sized.extend(self.size_of(&digest).await?.map(|size| (digest, size)));
+        }
+        Ok(sized)
     }
 }

@@ -41,9 +41,12 @@ impl Index {
     }
 }
 
+/// The folder in which a layout keeps its blobs.
+pub(crate) const BLOBS: &str = "blobs/sha256";
+
 /// Where a layout keeps a blob.
 pub(crate) fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("{BLOBS}/{}", digest.hex())
 }
 
 /// Copies a container image into an empty folder as an OCI image layout, which `skopeo`, `umoci`
@@ -65,7 +68,7 @@ pub async fn export_layout(
     let made = folder.clone();
     blocking(move || {
         files::fresh_folder(&made)?;
-        let blobs = made.join("blobs/sha256");
+        let blobs = made.join(BLOBS);
         at(fs::create_dir_all(&blobs), &blobs)
     })
     .await?;

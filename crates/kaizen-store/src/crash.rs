@@ -11,13 +11,19 @@ use kaizen_core::record::Release;
 use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Payload, Records};
 use kaizen_testkit::audit_log::entry;
 
-use crate::files::{Disk, Files};
+use crate::files::{Disk, Files, Output};
 use crate::merkle::{root, verify_consistency};
 use crate::{Ed25519Signer, LocalLog, LocalStore};
 
 /// A disk that stops working after some number of operations.
 #[derive(Debug, Default)]
-struct FailingDisk(Mutex<State>);
+struct FailingDisk(Arc<Mutex<State>>);
+
+/// A file on that disk.
+struct FailingOutput {
+    file: Box<dyn Output>,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -59,26 +65,55 @@ impl FailingDisk {
         }
     }
 
-    /// Counts an operation; on the one that fails, gives whether to do half of it.
     fn step(&self) -> Result<(), bool> {
-        let mut state = self.state();
-        let torn = state.torn;
-        match &mut state.left {
-            None => Ok(()),
-            Some(0) => {
-                state.torn = false;
-                Err(torn)
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-        }
+        step(&self.0)
     }
 
     fn remember(&self, path: &Path) {
         let undo = Undo::Restore(path.to_owned(), fs::read(path).ok());
         self.state().unsafe_names.push((path.parent().unwrap().to_owned(), undo));
+    }
+}
+
+/// Counts an operation; on the one that fails, gives whether to do half of it.
+fn step(state: &Mutex<State>) -> Result<(), bool> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let torn = state.torn;
+    match &mut state.left {
+        None => Ok(()),
+        Some(0) => {
+            state.torn = false;
+            Err(torn)
+        }
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+    }
+}
+
+impl io::Write for FailingOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match step(&self.state) {
+            Ok(()) => self.file.write(bytes),
+            Err(torn) => {
+                if torn {
+                    self.file.write_all(&bytes[..bytes.len() / 2])?;
+                }
+                Err(broken())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Output for FailingOutput {
+    fn sync(&mut self) -> io::Result<()> {
+        // The machine itself does not fail, so there is nothing to wait for.
+        step(&self.state).map_err(|_| broken())
     }
 }
 
@@ -108,6 +143,18 @@ impl Files for FailingDisk {
                 Err(broken())
             }
         }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        self.step().map_err(|_| broken())?;
+        self.remember(path);
+        let file = Disk.create(path)?;
+        Ok(Box::new(FailingOutput { file, state: Arc::clone(&self.0) }))
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        self.step().map_err(|_| broken())?;
+        Disk.touch(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kaizen_core::{Context, Error, ErrorKind, Result};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+
+/// How the name of a file ends that is not finished.
+pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// Everything that changes the disk. Reading needs no seam: it cannot lose anything.
 pub(crate) trait Files: fmt::Debug + Send + Sync {
@@ -17,6 +21,12 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
     /// only safe after [`Files::sync_dir`].
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
+    /// Makes a file that is not there yet, to be written in pieces.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+
+    /// Says that the file was written now, by the clock of its file system.
+    fn touch(&self, path: &Path) -> io::Result<()>;
+
     /// Gives a file another name in one step, in place of what bore that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -25,6 +35,18 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
 
     /// Waits until the names in a directory are on disk.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A file that is being written.
+pub(crate) trait Output: io::Write + Send {
+    /// Waits until what was written is on disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Output for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
 }
 
 /// The disk of the machine.
@@ -40,6 +62,16 @@ impl Files for Disk {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
         file.sync_all()
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(File::create_new(path)?))
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let now = Timestamps { last_access: now, last_modification: now };
+        Ok(utimensat(CWD, path, &now, AtFlags::empty())?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -71,18 +103,57 @@ pub(crate) fn create_dirs(files: &dyn Files, dir: &Path) -> Result<()> {
 /// Puts a file in place of whatever stands at `path`: a reader sees the old bytes or the new ones,
 /// and after a crash too.
 pub(crate) fn publish(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let dir = parent(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = dir.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
-    let renamed = files.write(&temporary, bytes).and_then(|()| files.rename(&temporary, path));
-    if let Err(error) = renamed {
-        // What was begun is of no use to anybody, and nobody would find it: the name is ours.
-        let _ = files.remove(&temporary);
-        return Err(failed(path, error));
+    let mut draft = Draft::create(files, parent(path)?)?;
+    draft.write(bytes)?;
+    draft.publish(path)
+}
+
+/// A file under a temporary name, which nobody reads. Unless it is published it goes away.
+pub(crate) struct Draft<'a> {
+    files: &'a dyn Files,
+    path: PathBuf,
+    output: Box<dyn Output>,
+    published: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Begins a file in this directory.
+    pub(crate) fn create(files: &'a dyn Files, dir: &Path) -> Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = dir.join(format!(".{}-{number}{TEMPORARY}", std::process::id()));
+            match files.create(&path) {
+                Ok(output) => return Ok(Self { files, path, output, published: false }),
+                // Left by a process that was killed, or in use by one of another machine.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(&path, error)),
+            }
+        }
     }
-    files.sync_dir(dir).map_err(|error| failed(dir, error))
+
+    /// Adds bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.output.write_all(bytes).map_err(|error| failed(&self.path, error))
+    }
+
+    /// Puts the file in place of whatever stands at `path`, in the same directory.
+    pub(crate) fn publish(mut self, path: &Path) -> Result<()> {
+        let renamed = self.output.sync().and_then(|()| self.files.rename(&self.path, path));
+        renamed.map_err(|error| failed(path, error))?;
+        self.published = true;
+        let dir = parent(path)?;
+        self.files.sync_dir(dir).map_err(|error| failed(dir, error))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // What was begun is of no use to anybody, and nobody would find it: the name is ours.
+            let _ = self.files.remove(&self.path);
+        }
+    }
 }
 
 /// Writes a file that no reader looks at before a later step makes it valid.

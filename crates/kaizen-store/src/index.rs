@@ -101,6 +101,17 @@ impl Index {
         Ok(())
     }
 
+    /// Takes a manifest out.
+    pub(crate) fn remove(&mut self, manifest: &Digest) {
+        let entries = self.document.get_mut("manifests").and_then(Value::as_array_mut);
+        if let Some(entries) = entries {
+            entries.retain(|entry| manifest_of(entry).as_ref() != Some(manifest));
+        }
+        if let Some(Some(subject)) = self.manifests.remove(manifest) {
+            self.referrers.remove(&(subject, *manifest));
+        }
+    }
+
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.document).context(ErrorKind::Internal, "index.json as JSON")
     }

@@ -1,10 +1,14 @@
 //! Artefacts in an OCI image layout on local disk.
 
+mod streams;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use kaizen_core::{
-    ArtifactStore, Bytes, Context, Digest, Error, ErrorKind, Manifest, Result, async_trait,
+    ArtifactStore, ByteStream, Bytes, Context, Digest, Error, ErrorKind, Manifest, Result,
+    Timestamp, async_trait,
 };
 use serde_json::Value;
 
@@ -91,14 +95,22 @@ impl ArtifactStore for LocalStore {
         self.run(move |inner| inner.put_blob(&bytes)).await
     }
 
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.put_pieces(bytes, expected.copied()).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        self.get_pieces(*digest).await
+    }
+
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
         let digest = *digest;
         self.run(move |inner| inner.get_blob(&digest).map(Bytes::from)).await
     }
 
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
         let digest = *digest;
-        self.run(move |inner| Ok(inner.size_of(&digest)?.is_some())).await
+        self.run(move |inner| inner.size_of(&digest)).await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
@@ -114,9 +126,28 @@ impl ArtifactStore for LocalStore {
         self.run(|inner| Ok(inner.fresh_index()?.manifests())).await
     }
 
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.run(Inner::blobs).await
+    }
+
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
         let digest = *digest;
-        self.run(move |inner| inner.remove_blob(&digest)).await
+        self.run(move |inner| inner.remove(&digest, Kind::Blob, None)).await
+    }
+
+    async fn remove_manifest(&self, digest: &Digest) -> Result<bool> {
+        let digest = *digest;
+        self.run(move |inner| inner.remove(&digest, Kind::Manifest, None)).await
+    }
+
+    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
+        let digest = *digest;
+        self.run(move |inner| inner.stored_at(&digest)).await
+    }
+
+    async fn remove_stale(&self, digest: &Digest, before: Timestamp) -> Result<bool> {
+        let digest = *digest;
+        self.run(move |inner| inner.remove(&digest, Kind::Any, Some(before))).await
     }
 }
 
@@ -159,15 +190,49 @@ impl Inner {
 
     fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if self.size_of(&digest)? == Some(bytes.len() as u64) {
-            // It may be a moment old, with its name not yet on disk: whoever gets a digest from
-            // here may rely on it.
-            let synced = self.files.sync_dir(&self.blobs);
-            synced.map_err(|error| files::failed(&self.blobs, error))?;
-        } else {
+        if !self.settle(&digest)? {
             files::publish(&*self.files, &self.blob_path(&digest), bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Whether the blob is there already and whole; then it counts as put now.
+    fn settle(&self, digest: &Digest) -> Result<bool> {
+        if !self.is_whole(digest)? {
+            return Ok(false);
+        }
+        // It may be removed in this moment.
+        if !self.touch(digest)? {
+            return Ok(false);
+        }
+        // It may be a moment old, with its name not yet on disk: whoever gets a digest from here
+        // may rely on it.
+        self.sync_blobs()?;
+        Ok(true)
+    }
+
+    /// Says that a blob is put now; whether it is there.
+    fn touch(&self, digest: &Digest) -> Result<bool> {
+        let path = self.blob_path(digest);
+        match self.files.touch(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(files::failed(&path, error)),
+        }
+    }
+
+    fn sync_blobs(&self) -> Result<()> {
+        let synced = self.files.sync_dir(&self.blobs);
+        synced.map_err(|error| files::failed(&self.blobs, error))
+    }
+
+    fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let mut found = Vec::new();
+        for path in files::list(&self.blobs)? {
+            let Some(digest) = digest_of(&path) else { continue };
+            found.extend(self.size_of(&digest)?.map(|size| (digest, size)));
+        }
+        Ok(found)
     }
 
     fn get_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
@@ -178,13 +243,39 @@ impl Inner {
         Ok(bytes)
     }
 
-    fn remove_blob(&self, digest: &Digest) -> Result<bool> {
-        // Held to the end, so that the blob does not become a manifest meanwhile.
+    /// When a blob was put last.
+    fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
+        let path = self.blob_path(digest);
+        match std::fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+            Ok(at) => Ok(Some(timestamp(at))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(files::failed(&path, error)),
+        }
+    }
+
+    /// Takes out a blob or a manifest, if it is of this kind and was put before `before`.
+    fn remove(&self, digest: &Digest, kind: Kind, before: Option<Timestamp>) -> Result<bool> {
+        // Held to the end: a manifest that is put meanwhile waits, and then looks for its blobs.
         let mut index = self.lock_index();
         let _lock = self.lock_index_file()?;
         self.refresh(&mut index)?;
-        if index.contains(digest) {
-            return Err(Error::invalid(format!("manifest {digest}: manifests are not removed")));
+        if let Some(before) = before
+            && self.stored_at(digest)?.is_none_or(|at| at >= before)
+        {
+            return Ok(false);
+        }
+        let listed = index.contains(digest);
+        match kind {
+            Kind::Blob if listed => {
+                return Err(Error::invalid(format!("manifest {digest}: remove it as a manifest")));
+            }
+            Kind::Manifest if !listed => return Ok(false),
+            _ => {}
+        }
+        if listed {
+            let mut shrunk = index.clone();
+            shrunk.remove(digest);
+            self.replace(&mut index, shrunk)?;
         }
         let path = self.blob_path(digest);
         let removed = match self.files.remove(&path) {
@@ -193,14 +284,15 @@ impl Inner {
             Err(error) => return Err(files::failed(&path, error)),
         };
         // Also if it was gone: whoever removed it may have been cut off before its name was safe.
-        let synced = self.files.sync_dir(&self.blobs);
-        synced.map_err(|error| files::failed(&self.blobs, error))?;
+        self.sync_blobs()?;
         Ok(removed)
     }
 
     fn put_manifest(&self, bytes: &[u8]) -> Result<Digest> {
         let manifest = Manifest::parse(bytes)?;
         let digest = Digest::of(bytes);
+        let mut index = self.lock_index();
+        let _lock = self.lock_index_file()?;
         for blob in manifest.blobs() {
             let lost = format!("manifest {digest}: its blob {} is not in the store", blob.digest);
             let found = self.size_of(&blob.digest)?.context(ErrorKind::NotFound, lost)?;
@@ -210,13 +302,9 @@ impl Inner {
                     "manifest {digest}: it gives blob {blob} {wanted} bytes, the file has {found}"
                 )));
             }
+            self.touch(&blob.digest)?;
         }
         self.put_blob(bytes)?;
-        let mut index = self.lock_index();
-        if index.is_current(&self.index_path()) && index.contains(&digest) {
-            return Ok(digest);
-        }
-        let _lock = self.lock_index_file()?;
         self.refresh(&mut index)?;
         if !index.contains(&digest) {
             let mut grown = index.clone();
@@ -282,8 +370,7 @@ impl Inner {
     fn scan(&self) -> Result<Index> {
         let mut index = Index::default();
         for path in files::list(&self.blobs)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
+            let Some(digest) = digest_of(&path) else { continue };
             if self.size_of(&digest)?.is_none_or(|size| size > Manifest::MAX_BYTES as u64) {
                 continue;
             }
@@ -295,6 +382,28 @@ impl Inner {
         }
         Ok(index)
     }
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy)]
+enum Kind {
+    Blob,
+    Manifest,
+    Any,
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    let micros = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |us| -us),
+    };
+    Timestamp::from_micros(micros)
+}
+
+/// The digest that the name of a blob's file says; other files have none.
+fn digest_of(path: &Path) -> Option<Digest> {
+    let name = path.file_name()?.to_str()?;
+    format!("sha256:{name}").parse().ok()
 }
 
 fn check_layout(path: &Path, bytes: &[u8]) -> Result<()> {

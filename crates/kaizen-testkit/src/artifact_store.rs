@@ -5,9 +5,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite fails by panicking")]
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
 use kaizen_core::record::Release;
 use kaizen_core::{
-    ArtifactStore, Bytes, Descriptor, Digest, ErrorKind, Manifest, Payload, Records, media_type,
+    ArtifactStore, Bytes, Descriptor, Digest, Error, ErrorKind, Manifest, Payload, Records, Result,
+    media_type, stream,
 };
 
 /// Checks every rule.
@@ -15,6 +21,11 @@ pub async fn suite(store: &dyn ArtifactStore) {
     blobs_come_back_under_their_digest(store).await;
     putting_a_blob_again_changes_nothing(store).await;
     a_missing_blob_is_not_found(store).await;
+    streams_of_any_pieces_give_the_same_blob(store).await;
+    bytes_of_another_digest_are_refused(store).await;
+    a_stream_that_fails_leaves_nothing(store).await;
+    a_put_that_is_dropped_leaves_nothing(store).await;
+    a_stream_gives_the_whole_blob(store).await;
     manifests_are_kept_byte_for_byte(store).await;
     a_manifest_needs_its_blobs(store).await;
     what_is_no_manifest_is_refused(store).await;
@@ -23,7 +34,10 @@ pub async fn suite(store: &dyn ArtifactStore) {
     manifests_are_listed_once_and_in_order(store).await;
     records_come_back_with_their_payloads(store).await;
     a_record_of_another_kind_is_invalid(store).await;
+    blobs_are_all_listed_with_their_sizes(store).await;
+    payloads_may_come_as_streams(store).await;
     a_removed_blob_is_gone_and_nothing_else(store).await;
+    a_removed_manifest_is_gone_and_nothing_else(store).await;
 }
 
 /// What was put comes back under the digest of its bytes, an empty blob too.
@@ -53,6 +67,170 @@ pub async fn a_missing_blob_is_not_found(store: &dyn ArtifactStore) {
     let error = store.get_blob(&missing).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains(&missing.hex()), "the error names the digest: {error}");
+}
+
+/// However the bytes are cut, the same blob comes of them: with the digest given, or not.
+pub async fn streams_of_any_pieces_give_the_same_blob(store: &dyn ArtifactStore) {
+    for (text, most) in [("", 1), ("one byte at a time", 1), ("in pieces of seven", 7)] {
+        let digest = Digest::of(text);
+        for expected in [None, Some(&digest), None] {
+            let pieces = stream::chunked(Bytes::copy_from_slice(text.as_bytes()), most);
+            assert_eq!(store.put_stream(pieces, expected).await.unwrap(), digest, "`{text}`");
+            assert_eq!(store.get_blob(&digest).await.unwrap(), text);
+        }
+    }
+    // Larger than any part that a store may cut it into.
+    let large: Vec<u8> = (0..17_u32 << 20).map(|i| (i % 249) as u8).collect();
+    let large = Bytes::from(large);
+    let digest = Digest::of(&large);
+    let pieces = stream::chunked(large.clone(), 100_003);
+    assert_eq!(store.put_stream(pieces, None).await.unwrap(), digest);
+    assert_eq!(store.size_of(&digest).await.unwrap(), Some(large.len() as u64));
+    assert!(store.get_blob(&digest).await.unwrap() == large, "a large blob comes back unchanged");
+    let mut other = Vec::from(large);
+    other.push(7);
+    let digest = Digest::of(&other);
+    let pieces = stream::chunked(other.into(), 3 << 20);
+    assert_eq!(store.put_stream(pieces, Some(&digest)).await.unwrap(), digest);
+    assert_eq!(store.size_of(&digest).await.unwrap(), Some((17 << 20) + 1));
+}
+
+/// If other bytes come than were expected, the put is `Corrupt`, and neither blob is there.
+pub async fn bytes_of_another_digest_are_refused(store: &dyn ArtifactStore) {
+    let large = Bytes::from(vec![3; 9 << 20]);
+    for bytes in [Bytes::from_static(b"kaizen testkit: not what was announced"), large] {
+        let digest = Digest::of(&bytes);
+        let expected = Digest::of("kaizen testkit: what was announced and never came");
+        let pieces = stream::chunked(bytes, 1 << 20);
+        let error = store.put_stream(pieces, Some(&expected)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let named = error.to_string().contains(&expected.hex());
+        assert!(named, "the error names the expected digest: {error}");
+        for absent in [expected, digest] {
+            assert_eq!(store.size_of(&absent).await.unwrap(), None, "nothing is kept");
+        }
+    }
+}
+
+/// A stream that fails in the middle fails the put, and nothing is there.
+pub async fn a_stream_that_fails_leaves_nothing(store: &dyn ArtifactStore) {
+    let before = store.blobs().await.unwrap();
+    for size in [10, 12 << 20] {
+        let begun = Bytes::from(vec![5; size]);
+        let digest = Digest::of(&begun);
+        for expected in [None, Some(&digest)] {
+            let pieces = Interrupted { begun: Some(begun.clone()), then_fails: true };
+            let error = store.put_stream(Box::pin(pieces), expected).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "the stream's own error: {error}");
+            assert!(!store.contains(&digest).await.unwrap(), "nothing is kept");
+        }
+    }
+    assert_eq!(store.blobs().await.unwrap(), before, "nothing is listed");
+}
+
+/// If the caller goes away before the stream has ended, nothing is there.
+pub async fn a_put_that_is_dropped_leaves_nothing(store: &dyn ArtifactStore) {
+    let before = store.blobs().await.unwrap();
+    for size in [10, 12 << 20] {
+        let begun = Bytes::from(vec![9; size]);
+        let digest = Digest::of(&begun);
+        for expected in [None, Some(&digest)] {
+            let pieces = Interrupted { begun: Some(begun.clone()), then_fails: false };
+            let mut put = store.put_stream(Box::pin(pieces), expected);
+            for _ in 0..50 {
+                // What happens beside it gets its turn.
+                let turn = poll_fn(|context| {
+                    let done = put.as_mut().poll(context).is_ready();
+                    context.waker().wake_by_ref();
+                    Poll::Ready(done)
+                });
+                assert!(!turn.await, "the stream has not ended");
+                store.size_of(&digest).await.unwrap();
+            }
+            drop(put);
+            assert!(!store.contains(&digest).await.unwrap(), "nothing can be seen");
+        }
+    }
+    assert_eq!(store.blobs().await.unwrap(), before, "nothing is listed");
+}
+
+/// A stream gives the bytes of the blob; of a missing one it is `NotFound`.
+pub async fn a_stream_gives_the_whole_blob(store: &dyn ArtifactStore) {
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 241) as u8).collect();
+    for bytes in [Bytes::new(), Bytes::from_static(b"streamed"), Bytes::from(large)] {
+        let digest = store.put_blob(bytes.clone()).await.unwrap();
+        let pieces = store.get_stream(&digest).await.unwrap();
+        let read = stream::whole(pieces, bytes.len() as u64, "a blob").await.unwrap();
+        assert!(read == bytes, "a stream gives what was put");
+    }
+    let missing = Digest::of("kaizen testkit: never put, never streamed");
+    let error = match store.get_stream(&missing).await {
+        Ok(pieces) => stream::whole(pieces, 0, "a blob").await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+/// Damage to a stored blob shows when it is read: whole, and as a stream at its end at the latest.
+/// `damage` changes the stored bytes behind the store's back; not in [`suite`], for only the
+/// author of a store can write it.
+pub async fn damage_shows_at_the_end_of_a_stream(
+    store: &dyn ArtifactStore,
+    damage: impl Fn(&Digest, Bytes),
+) {
+    let bytes: Vec<u8> = (0..2_500_000_u32).map(|i| (i % 239) as u8).collect();
+    let digest = store.put_blob(bytes.clone().into()).await.unwrap();
+    let altered = |at: usize| {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        altered
+    };
+    let longer = [&bytes[..], b"!"].concat();
+    let shorter = bytes[..bytes.len() - 1].to_vec();
+    for bad in [altered(0), altered(bytes.len() - 1), longer, shorter, Vec::new()] {
+        damage(&digest, bad.into());
+        let whole = store.get_blob(&digest).await.unwrap_err();
+        assert_eq!(whole.kind(), ErrorKind::Corrupt, "{whole}");
+        let streamed = match store.get_stream(&digest).await {
+            Ok(pieces) => stream::whole(pieces, u64::MAX, "a blob").await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(streamed.kind(), ErrorKind::Corrupt, "{streamed}");
+        assert!(streamed.to_string().contains(&digest.hex()), "it names the blob: {streamed}");
+    }
+    damage(&digest, bytes.into());
+    store.get_blob(&digest).await.unwrap();
+}
+
+/// Every blob is listed once with its size, by digest, manifests too.
+pub async fn blobs_are_all_listed_with_their_sizes(store: &dyn ArtifactStore) {
+    let blob = store.put_blob(Bytes::from_static(b"kaizen testkit: listed")).await.unwrap();
+    let empty = store.put_blob(Bytes::new()).await.unwrap();
+    let bytes = manifest_of(store, "listed among blobs").await.to_bytes().unwrap();
+    let manifest = store.put_manifest(bytes.clone().into()).await.unwrap();
+    let listed = store.blobs().await.unwrap();
+    assert!(listed.is_sorted(), "blobs come ordered by digest");
+    for (digest, size) in [(blob, 22), (empty, 0), (manifest, bytes.len() as u64)] {
+        let found: Vec<_> = listed.iter().filter(|(other, _)| *other == digest).collect();
+        assert_eq!(found, [&(digest, size)], "each once, with its size");
+    }
+    for id in store.manifests().await.unwrap() {
+        assert!(listed.iter().any(|(other, _)| *other == id), "every manifest is a blob");
+    }
+}
+
+/// A payload that was put as a stream makes the same record as one that was in memory.
+pub async fn payloads_may_come_as_streams(store: &dyn ArtifactStore) {
+    let release = release("streamed payloads");
+    let bytes = Bytes::from_static(b"kaizen testkit: rows, in pieces");
+    let pieces = stream::chunked(bytes.clone(), 4);
+    let layer = store.put_payload("rows.csv", "text/csv", pieces).await.unwrap();
+    let streamed = store.put_with(&release, vec![layer]).await.unwrap();
+    let payload = Payload::new("rows.csv", "text/csv", bytes.clone());
+    assert_eq!(store.put(&release, &[payload]).await.unwrap(), streamed);
+    let stored = store.get::<Release>(&streamed).await.unwrap();
+    let pieces = stored.payload_stream(store, "rows.csv").await.unwrap();
+    assert_eq!(stream::whole(pieces, 100, "rows").await.unwrap(), bytes);
 }
 
 /// A manifest is stored as it was given, white space included.
@@ -199,6 +377,63 @@ pub async fn a_removed_blob_is_gone_and_nothing_else(store: &dyn ArtifactStore) 
     describe(store, "kaizen testkit: put after a removal").await;
     describe(store, "kaizen testkit: to be removed").await;
     assert!(store.contains(&doomed).await.unwrap(), "what is put again is there again");
+}
+
+/// A manifest can be taken out: then it is not listed, is nobody's referrer and cannot be read;
+/// its blobs stay. What is no manifest is not taken. A store that removes nothing refuses.
+pub async fn a_removed_manifest_is_gone_and_nothing_else(store: &dyn ArtifactStore) {
+    let mut manifest = manifest_of(store, "a manifest that is removed").await;
+    let subject = Descriptor::of(media_type::MANIFEST, b"kaizen testkit: what it was about");
+    manifest.subject = Some(subject.clone());
+    let bytes = Bytes::from(manifest.to_bytes().unwrap());
+    let id = store.put_manifest(bytes.clone()).await.unwrap();
+    let others: Vec<_> =
+        store.manifests().await.unwrap().into_iter().filter(|m| *m != id).collect();
+    match store.remove_manifest(&id).await {
+        Ok(was_there) => assert!(was_there, "it was there"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            assert!(store.contains(&id).await.unwrap(), "a refusal changes nothing");
+            return;
+        }
+    }
+    assert_eq!(store.manifests().await.unwrap(), others, "it alone is gone");
+    assert_eq!(store.referrers(&subject.digest).await.unwrap(), []);
+    assert_eq!(store.get_blob(&id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!store.remove_manifest(&id).await.unwrap(), "it is not there any more");
+    let blob = manifest.config.digest;
+    assert!(!store.remove_manifest(&blob).await.unwrap(), "a plain blob is no manifest");
+    for blob in manifest.blobs() {
+        assert!(store.contains(&blob.digest).await.unwrap(), "its blobs stay");
+    }
+    assert_eq!(store.put_manifest(bytes).await.unwrap(), id, "it can come back");
+    assert_eq!(store.referrers(&subject.digest).await.unwrap(), [id]);
+}
+
+/// A stream that begins and then fails, or never goes on.
+struct Interrupted {
+    begun: Option<Bytes>,
+    then_fails: bool,
+}
+
+impl Stream for Interrupted {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if let Some(begun) = &mut self.begun {
+            let piece = begun.split_to(begun.len().min(1 << 20));
+            if piece.is_empty() {
+                self.begun = None;
+            } else {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+        if self.then_fails {
+            let message = "a stream of the testkit was cut off";
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::Unavailable, message))));
+        }
+        Poll::Pending
+    }
 }
 
 fn release(name: &str) -> Release {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kaizen_core::{
-    ArtifactStore, AuditLog, Bytes, Checkpoint, Clock, Context, Digest, Entry, Error, ErrorKind,
-    Manifest, Result, Timestamp, async_trait,
+    ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, Clock, Context, Digest, Entry, Error,
+    ErrorKind, Manifest, Result, Timestamp, async_trait, stream,
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -38,59 +38,111 @@ impl Clock for ManualClock {
 
 /// An artefact store in memory.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Artifacts>);
+pub struct MemoryStore {
+    artifacts: Mutex<Artifacts>,
+    clock: Option<Arc<dyn Clock>>,
+}
 
 #[derive(Debug, Default)]
 struct Artifacts {
-    blobs: BTreeMap<Digest, Bytes>,
+    blobs: BTreeMap<Digest, (Bytes, Option<Timestamp>)>,
     manifests: BTreeMap<Digest, Option<Digest>>,
+}
+
+impl MemoryStore {
+    /// A store that knows when each blob was put.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { artifacts: Mutex::default(), clock: Some(clock) }
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.clock.as_ref().map(|clock| clock.now())
+    }
 }
 
 #[async_trait]
 impl ArtifactStore for MemoryStore {
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
-        let digest = Digest::of(&bytes);
-        lock(&self.0).blobs.insert(digest, bytes);
+    async fn put_stream(&self, mut bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        let mut all = Vec::new();
+        while let Some(piece) = stream::next(&mut bytes).await.transpose()? {
+            all.extend_from_slice(&piece);
+        }
+        let digest = Digest::of(&all);
+        if let Some(expected) = expected {
+            expected.check_found(&digest, &format!("blob {expected}"))?;
+        }
+        lock(&self.artifacts).blobs.insert(digest, (all.into(), self.now()));
         Ok(digest)
     }
 
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
-        let found = lock(&self.0).blobs.get(digest).cloned();
-        found.context(ErrorKind::NotFound, format!("blob {digest}"))
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        Ok(stream::chunked(self.get_blob(digest).await?, 1 << 16))
     }
 
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        Ok(lock(&self.0).blobs.contains_key(digest))
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(lock(&self.artifacts).blobs.get(digest).map(|(bytes, _)| bytes.len() as u64))
+    }
+
+    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
+        let found = lock(&self.artifacts).blobs.get(digest).map(|(bytes, _)| bytes.clone());
+        found.context(ErrorKind::NotFound, format!("blob {digest}"))
     }
 
     async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
         let manifest = Manifest::parse(&bytes)?;
-        let mut artifacts = lock(&self.0);
+        let now = self.now();
+        let mut artifacts = lock(&self.artifacts);
         if let Some(lost) = manifest.blobs().find(|b| !artifacts.blobs.contains_key(&b.digest)) {
             return Err(Error::not_found(format!("blob {} of a manifest", lost.digest)));
         }
+        for blob in manifest.blobs() {
+            if let Some((_, at)) = artifacts.blobs.get_mut(&blob.digest) {
+                *at = now;
+            }
+        }
         let digest = Digest::of(&bytes);
-        artifacts.blobs.insert(digest, bytes);
+        artifacts.blobs.insert(digest, (bytes, now));
         artifacts.manifests.insert(digest, manifest.subject.map(|subject| subject.digest));
         Ok(digest)
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        let artifacts = lock(&self.0);
+        let artifacts = lock(&self.artifacts);
         let about = artifacts.manifests.iter().filter(|(_, of)| of.as_ref() == Some(subject));
         Ok(about.map(|(digest, _)| *digest).collect())
     }
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
-        Ok(lock(&self.0).manifests.keys().copied().collect())
+        Ok(lock(&self.artifacts).manifests.keys().copied().collect())
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let artifacts = lock(&self.artifacts);
+        let blobs = artifacts.blobs.iter();
+        Ok(blobs.map(|(digest, (bytes, _))| (*digest, bytes.len() as u64)).collect())
     }
 
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
-        let mut artifacts = lock(&self.0);
+        let mut artifacts = lock(&self.artifacts);
         if artifacts.manifests.contains_key(digest) {
-            return Err(Error::invalid(format!("manifest {digest}: manifests are not removed")));
+            return Err(Error::invalid(format!("manifest {digest}: remove it as a manifest")));
         }
         Ok(artifacts.blobs.remove(digest).is_some())
+    }
+
+    async fn remove_manifest(&self, digest: &Digest) -> Result<bool> {
+        let mut artifacts = lock(&self.artifacts);
+        let was_one = artifacts.manifests.remove(digest).is_some();
+        if was_one {
+            artifacts.blobs.remove(digest);
+        }
+        Ok(was_one)
+    }
+
+    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
+        let found = lock(&self.artifacts).blobs.get(digest).map(|(_, at)| *at);
+        let unknown = || format!("{digest}: this store has no clock");
+        found.map(|at| at.context(ErrorKind::Unsupported, unknown())).transpose()
     }
 }
 

@@ -13,8 +13,8 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use kaizen_core::record::{Occurrence, TrainingSet};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, Bytes, Checkpoint, DataType, Digest, Entry, Error, ErrorKind,
-    Event, OperationId, Records as _, Result, Silent, Timestamp, async_trait,
+    Actor, ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, DataType, Digest, Entry, Error,
+    ErrorKind, Event, OperationId, Records as _, Result, Silent, Timestamp, async_trait,
 };
 use kaizen_data::{Erase, FeatureStore, MemoryOnlineStore, MemorySource, Online, TrainingData};
 use kaizen_table::{
@@ -225,16 +225,16 @@ pub(crate) struct FaultyStore(MemoryStore, Arc<Fault>);
 
 #[async_trait]
 impl ArtifactStore for FaultyStore {
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
-        self.1.guard(self.0.put_blob(bytes)).await
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.1.guard(self.0.put_stream(bytes, expected)).await
     }
 
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
-        self.0.get_blob(digest).await
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        self.0.get_stream(digest).await
     }
 
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.0.contains(digest).await
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.0.size_of(digest).await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
@@ -247,6 +247,10 @@ impl ArtifactStore for FaultyStore {
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
         self.0.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.0.blobs().await
     }
 
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use kaizen_core::record::{Algorithm, Image, Release};
 use kaizen_core::{
-    ArtifactStore, Bytes, DataType, Digest, Field, Records, Result, Signature, async_trait,
+    ArtifactStore, ByteStream, Bytes, DataType, Digest, Field, Records, Result, Signature,
+    async_trait, stream,
 };
 use kaizen_package::{ImageBuilder, ModelParts, save_model};
 use kaizen_testkit::MemoryStore;
@@ -96,8 +97,16 @@ pub(crate) struct Tampered {
 
 #[async_trait]
 impl ArtifactStore for Tampered {
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
-        self.inner.put_blob(bytes).await
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.inner.put_stream(bytes, expected).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        Ok(stream::once(self.get_blob(digest).await?))
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.inner.size_of(digest).await
     }
 
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
@@ -105,10 +114,6 @@ impl ArtifactStore for Tampered {
             return Ok(self.bytes.clone());
         }
         self.inner.get_blob(digest).await
-    }
-
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.inner.contains(digest).await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
@@ -121,5 +126,9 @@ impl ArtifactStore for Tampered {
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
         self.inner.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.inner.blobs().await
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kaizen_core::record::{Occurrence, Run};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, Bytes, Digest, Error, ErrorKind, Event, OperationId, Payload,
-    Record, Records, Result, Timestamp, async_trait,
+    Actor, ArtifactStore, AuditLog, ByteStream, Bytes, Digest, Error, ErrorKind, Event,
+    OperationId, Payload, Record, Records, Result, Timestamp, async_trait,
 };
 use kaizen_pipeline::{Outcome, Pipeline, Step};
 use kaizen_testkit::{FaultyLog, MemoryLog, MemoryStore};
@@ -43,25 +43,25 @@ struct Faulty {
 
 #[async_trait]
 impl ArtifactStore for Faulty {
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
-        let digest = self.inner.put_blob(bytes).await?;
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        let digest = self.inner.put_stream(bytes, expected).await?;
         self.lost.lock().unwrap().remove(&digest);
         self.damaged.lock().unwrap().remove(&digest);
         Ok(digest)
     }
 
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
         if self.lost.lock().unwrap().contains(digest) {
             return Err(Error::not_found(format!("blob {digest}")));
         }
         if self.damaged.lock().unwrap().contains(digest) {
             return Err(Error::corrupt(format!("blob {digest}")));
         }
-        self.inner.get_blob(digest).await
+        self.inner.get_stream(digest).await
     }
 
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.inner.contains(digest).await
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.inner.size_of(digest).await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
@@ -80,6 +80,10 @@ impl ArtifactStore for Faulty {
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
         self.inner.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.inner.blobs().await
     }
 }
 

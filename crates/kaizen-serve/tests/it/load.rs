@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kaizen_core::record::{FunctionRef, Image, Model, Release};
 use kaizen_core::{
-    ArtifactStore, Bytes, DataType, Digest, ErrorKind, Field, Records, Result, Signature,
-    async_trait,
+    ArtifactStore, ByteStream, Bytes, DataType, Digest, ErrorKind, Field, Records, Result,
+    Signature, async_trait, stream,
 };
 use kaizen_package::{ImageBuilder, save_model, unpack};
 use kaizen_serve::{Servable, serve_bundle};
@@ -37,8 +37,16 @@ struct Tampering<'a> {
 
 #[async_trait]
 impl ArtifactStore for Tampering<'_> {
-    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
-        self.inner.put_blob(bytes).await
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.inner.put_stream(bytes, expected).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        Ok(stream::once(self.get_blob(digest).await?))
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.inner.size_of(digest).await
     }
 
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
@@ -48,10 +56,6 @@ impl ArtifactStore for Tampering<'_> {
             bytes.push(b' ');
         }
         Ok(bytes.into())
-    }
-
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.inner.contains(digest).await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
@@ -64,6 +68,10 @@ impl ArtifactStore for Tampering<'_> {
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
         self.inner.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.inner.blobs().await
     }
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use kaizen_core::{Bytes, Digest};
 use kaizen_store::{Ed25519Signer, LocalLog, LocalStore};
 use kaizen_testkit::{MemoryLog, MemoryStore, artifact_store, audit_log};
 
@@ -8,6 +9,10 @@ async fn local_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(dir.path()).await.unwrap();
     artifact_store::suite(&store).await;
+    let damage = |digest: &Digest, bytes: Bytes| {
+        std::fs::write(store.blob_path(digest), bytes).unwrap();
+    };
+    artifact_store::damage_shows_at_the_end_of_a_stream(&store, damage).await;
     // A store that is full already, and was opened anew, is held to the same rules.
     let before = kaizen_core::ArtifactStore::manifests(&store).await.unwrap();
     let again = LocalStore::open(dir.path()).await.unwrap();
