@@ -13,12 +13,11 @@ use kaizen::arrow::array::{
     Array, ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
 };
 use kaizen::arrow::compute::concat_batches;
-use kaizen::arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema, SchemaRef};
 use kaizen::arrow::util::display::array_value_to_string;
 use kaizen::core::{Context, ErrorKind};
 use kaizen::data::{PushSource, ServedLog, open_online, skew};
 use kaizen::prelude::*;
-use kaizen::table::{Window, arrow_type};
+use kaizen::table::Window;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -43,7 +42,9 @@ async fn main() -> Result<()> {
     ];
     let columns = payments(&arrivals[0])?.schema();
     let source = Arc::new(PushSource::in_memory("payments", columns)?);
-    let served = Arc::new(PushSource::in_memory("served", served_columns(&service)?)?);
+    let asked_with = questions(100)?.schema();
+    let served = PushSource::in_memory("served", ServedLog::schema(&service, &asked_with)?)?;
+    let served = Arc::new(served);
     let log = Arc::new(ServedLog::start(Arc::clone(&served) as _)?);
     let online =
         Online::new(open_online("memory:").await?).log_served_to(&service, Arc::clone(&log));
@@ -51,19 +52,17 @@ async fn main() -> Result<()> {
     for (arrived, minute) in arrivals.iter().zip([100, 131]) {
         source.push(&payments(arrived)?).await?;
         online.follow(&view, source.as_ref(), minute_of_day(minute)?).await?;
-        let asked =
-            table([("card", texts(&["c1", "c2", "c3"])), ("asked", instants(&[minute; 3])?)])?;
-        let answer = online.features(&service, &asked, "asked").await?;
+        let answer = online.features(&service, &questions(minute)?, "asked").await?;
         println!("{:02}:{:02}\n{}", minute / 60, minute % 60, shown(&answer)?);
     }
 
     // The same questions, recomputed offline from all payments.
     log.flush().await?;
     let store = FeatureStore::new(vec![source]);
-    let names: Vec<String> = served_names(&service);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let columns = served.schema().await?;
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
     let batches = served.read(&names).await?.batches;
-    let rows = concat_batches(&served.schema().await?, &batches);
+    let rows = concat_batches(&columns, &batches);
     let rows = rows.context(ErrorKind::Internal, "what was served")?;
     print!("{}", skew::check(&store, &service, &rows, "asked").await?);
     Ok(())
@@ -81,22 +80,9 @@ fn payments(rows: &[(&str, i64, i64, f64)]) -> Result<RecordBatch> {
     ])
 }
 
-/// The names of the columns of what is served: those that are asked with, then the features.
-fn served_names(service: &FeatureService) -> Vec<String> {
-    let features = service.columns().into_iter().map(|field| field.name);
-    ["card".to_owned(), "asked".to_owned()].into_iter().chain(features).collect()
-}
-
-fn served_columns(service: &FeatureService) -> Result<SchemaRef> {
-    let features = service.columns();
-    let mut fields = vec![
-        ArrowField::new("card", ArrowType::Utf8, true),
-        ArrowField::new("asked", instants(&[])?.data_type().clone(), true),
-    ];
-    for field in features {
-        fields.push(ArrowField::new(&field.name, arrow_type(field.data_type)?, true));
-    }
-    Ok(Arc::new(Schema::new(fields)))
+/// Three cards, asked about at one minute of the day.
+fn questions(minute: i64) -> Result<RecordBatch> {
+    table([("card", texts(&["c1", "c2", "c3"])), ("asked", instants(&[minute; 3])?)])
 }
 
 /// The answers as text, a line for each card: each feature with its name.

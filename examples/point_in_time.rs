@@ -2,7 +2,7 @@
 //!
 //! *Learn:* why a late correction must not leak into the past, and how a feature view prevents it.\
 //! *Run:* `cargo run --example point_in_time`\
-//! *Prints:* three questions about one pump, and what could be known at each.
+//! *Prints:* four questions about one pump, and what could be known at each.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
@@ -31,7 +31,8 @@ async fn main() -> Result<()> {
         .known(Known::Column("received".into()))
         .ttl_seconds(12 * 3600)
         .column("bar", DataType::Float64)
-        .window("readings_3h", Aggregate::Count, "bar", 3 * 3600)
+        // A correction is a row of its own: in windows it counts beside the one that it corrects.
+        .window("readings_6h", Aggregate::Count, "bar", 6 * 3600)
         .build()?;
     let service = FeatureService::new("pumps", 1, vec![], vec![view])?;
     let store = FeatureStore::new(vec![Arc::new(MemorySource::new("readings", readings))]);
@@ -40,8 +41,8 @@ async fn main() -> Result<()> {
     let questions = table([("pump", texts(["p1"; 4])), ("asked", instants(hours)?)])?;
     let answers = store.features(&service, &questions, "asked").await?;
 
-    let (bar, count) = (numbers(&answers, "bar")?, numbers(&answers, "readings_3h")?);
-    println!("asked   bar   readings within 3 h");
+    let (bar, count) = (numbers(&answers, "bar")?, numbers(&answers, "readings_6h")?);
+    println!("asked   bar   readings within 6 h");
     for (row, hour) in hours.iter().enumerate() {
         let bar = bar.iter().nth(row).flatten();
         let bar = bar.map_or("—".to_owned(), |bar| format!("{bar:.1}"));

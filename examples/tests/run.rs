@@ -20,7 +20,16 @@ fn run(example: &str) -> String {
 fn point_in_time_answers_as_of_the_instant() {
     let text = run("point_in_time");
     let rows: Vec<&str> = text.lines().filter(|line| line.contains(":00   ")).collect();
-    assert_eq!(rows, ["01:00   4.0   1", "03:00   9.9   2", "07:00   4.2   0", "15:00   —     0"]);
+    assert_eq!(rows, ["01:00   4.0   1", "03:00   9.9   2", "07:00   4.2   2", "15:00   —     0"]);
+}
+
+#[test]
+fn features_online_are_served_as_they_would_be_trained_on() {
+    let text = run("online_features");
+    assert_eq!(text.matches("payments_1h").count(), 7, "two answers of three cards, and the check");
+    assert!(text.contains("fraud: 6 rows served"), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("spent_24h") && last.contains('6'), "{text}");
 }
 
 #[test]

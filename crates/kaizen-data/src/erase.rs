@@ -29,8 +29,8 @@ const PAGE: u64 = 1_000;
 /// Everything from which an entity is erased.
 ///
 /// [`forget`](Self::forget) removes it from the sources, from what is kept online of them and from
-/// stored training sets, and leaves a receipt in the audit log. It does not look into models,
-/// predictions, copies elsewhere or backups.
+/// stored training sets, and leaves a receipt in the audit log. It does not look into trained models,
+/// logged predictions and what was served, exported snapshots, copies elsewhere or backups.
 #[derive(Clone, Copy, Debug)]
 pub struct Erase<'a> {
     /// The sources.
@@ -69,7 +69,8 @@ impl Erase<'_> {
     /// receipt, a record [`Erasure`]. The receipt does not say which entities they were.
     ///
     /// Whatever has all of the key columns is erased from, also where they are only some of the
-    /// columns that name a row. In this order:
+    /// columns that name a row. What lacks one of them is passed over: the receipt says what was
+    /// erased from. In this order:
     ///
     /// 1. Nothing changes before it is clear that everything can be erased: a source, an online
     ///    store or an artefact store that removes nothing is refused by name.
@@ -96,7 +97,10 @@ impl Erase<'_> {
     ///
     /// [`ErrorKind::Invalid`] if a key is missing, is of a type that cannot be compared with a
     /// source's, or if nothing has these columns; [`ErrorKind::Unsupported`] or
-    /// [`ErrorKind::Refused`] if something cannot be erased from.
+    /// [`ErrorKind::Refused`] if something cannot be erased from; [`ErrorKind::Limit`] if there are
+    /// over 100,000 entities, if the reason is over 1,000 bytes, or if a file of over 1 GiB in an
+    /// object store holds one of them. That file is found before any other of its source changes,
+    /// but sources before it are done by then.
     pub async fn forget(
         &self,
         entities: &RecordBatch,

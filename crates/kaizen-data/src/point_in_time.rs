@@ -3,8 +3,9 @@
 //! The rule, for a row that asks about an entity as of `t`:
 //!
 //! * A source's row is *known at* the later of its event time and, if the view declares one, its
-//!   known-at column; or a declared time after its event. It is *seen* if it is known at `t` or
-//!   before. A missing known-at time counts as the event time. A row without an event time, or
+//!   known-at column; or a declared time after its event. Of a source that was loaded in bulk
+//!   (`Known::Backfilled`) the column counts only in rows that came after the load. A row is *seen*
+//!   if it is known at `t` or before. A missing known-at time counts as the event time. A row without an event time, or
 //!   with a missing key, is never seen.
 //! * A column feature takes the seen row with the latest event time; of several the one with the
 //!   latest known-at column (a missing one wins no tie), and of these the last in the source. If

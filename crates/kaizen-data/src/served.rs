@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use kaizen_core::{Context, ErrorKind, Result, async_trait};
+use kaizen_table::{FeatureService, arrow_type};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,6 +51,17 @@ impl ServedLog {
         let lost = Arc::new(AtomicU64::new(0));
         runtime.spawn(hand_over(sink, receiver, Arc::clone(&lost)));
         Ok(Self { sender, lost })
+    }
+
+    /// The columns of what is logged of a service: those that it is asked with, then its features.
+    pub fn schema(service: &FeatureService, asked: &Schema) -> Result<SchemaRef> {
+        let mut fields: Vec<FieldRef> = asked.fields().iter().map(Arc::clone).collect();
+        // Columns of the request are features too, and stand there already.
+        let added = |field: &kaizen_core::Field| asked.field_with_name(&field.name).is_err();
+        for field in service.columns().into_iter().filter(added) {
+            fields.push(Arc::new(Field::new(field.name, arrow_type(field.data_type)?, true)));
+        }
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     /// How many rows could not be logged since the start.

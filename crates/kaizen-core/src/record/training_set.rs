@@ -24,7 +24,8 @@ pub struct TrainingSet {
     /// How many rows it has.
     #[serde(with = "serde_int")]
     pub rows: u64,
-    /// How many rows were left out because their label was not known at the cut-off.
+    /// How many rows were left out: their label was not known at the cut-off or not mature by then,
+    /// or they asked for an instant after it.
     #[serde(with = "serde_int")]
     pub unlabelled: u64,
     /// The feature columns.

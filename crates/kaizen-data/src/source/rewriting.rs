@@ -52,8 +52,11 @@ impl Files {
         let _rewriting: Option<MutexGuard<'_, ()>> =
             (!local.is_empty()).then(|| REWRITING.lock().unwrap_or_else(PoisonError::into_inner));
         clear(&local)?;
+        // What may be too large to be put comes first: if it is, nothing has changed.
+        let (large, others): (Vec<_>, Vec<_>) =
+            files.iter().partition(|file| file.size > MAX_REMOTE);
         let mut removed = 0;
-        for file in files {
+        for file in large.into_iter().chain(others) {
             removed += self.rewrite_one(file, rewriting)?;
         }
         Ok(removed)

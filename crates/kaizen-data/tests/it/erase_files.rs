@@ -207,6 +207,25 @@ async fn an_entity_is_erased_from_files_pushed_rows_and_an_embedded_store() {
     }
 }
 
+/// Also one that the erased entity is not in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_training_set_is_not_reproduced_from_files_that_were_erased_from() {
+    let world = World::new().await;
+    let labels = vec!["customer".into()];
+    let labels = LabelView::new("came_back", "outcomes", labels, "came_back", "known_at").unwrap();
+    // Only the first five customers.
+    let (service, others) = (service(), asked(200).slice(0, 5));
+    let of_others = world.features.training_set(&service, &labels, &others, "at", second(400));
+    let of_others = of_others.await.unwrap().save(&world.artifacts).await.unwrap();
+    let stored = TrainingData::load(&world.artifacts, &of_others).await.unwrap();
+    assert_eq!(world.features.reproduce(&stored).await.unwrap(), stored);
+    world.erase(&[&world.online]).await.unwrap();
+    let stored = TrainingData::load(&world.artifacts, &of_others).await.unwrap();
+    let error = world.features.reproduce(&stored).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:#}");
+    println!("{error:#}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_is_named_before_anything_changes() {
     let world = World::new().await;
