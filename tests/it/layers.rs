@@ -10,7 +10,7 @@ use crate::repository;
 ///
 /// Rows 3 and 4 are the stages: they do not know each other beyond the edges listed here. Only the
 /// crate `kaizen` knows the order of the loop.
-const LAYERS: [(u8, &str, &[&str]); 14] = [
+const LAYERS: [(u8, &str, &[&str]); 15] = [
     (0, "kaizen-core", &[]),
     (1, "kaizen-table", &["kaizen-core"]),
     (2, "kaizen-stats", &["kaizen-core", "kaizen-table"]),
@@ -21,6 +21,7 @@ const LAYERS: [(u8, &str, &[&str]); 14] = [
     (3, "kaizen-train", &["kaizen-core", "kaizen-table", "kaizen-stats", "kaizen-pipeline"]),
     (3, "kaizen-eval", &["kaizen-core", "kaizen-table", "kaizen-stats"]),
     (3, "kaizen-drift", &["kaizen-core", "kaizen-table", "kaizen-stats"]),
+    (3, "kaizen-oci", &["kaizen-core", "kaizen-store"]),
     (3, "kaizen-package", &["kaizen-core"]),
     (4, "kaizen-serve", &["kaizen-core", "kaizen-table", "kaizen-package"]),
     (4, "kaizen-deploy", &["kaizen-core", "kaizen-stats", "kaizen-package"]),
