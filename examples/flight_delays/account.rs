@@ -6,7 +6,7 @@ use kaizen::core::record::Estimate;
 use kaizen::cycle::CHAMPION;
 use kaizen::prelude::*;
 use kaizen::stats::{Bootstrap, metric};
-use kaizen::store::{LocalLog, lineage};
+use kaizen::store::{LocalLog, ancestors};
 
 use super::host::Host;
 use super::question::{MODEL, days, policy};
@@ -151,7 +151,7 @@ pub async fn audit(host: &Host, dir: &std::path::Path) -> Result<Audit> {
     let verified = LocalLog::verify(dir.join("log"), key).await?;
     let champion = host.cycle.registry().alias(MODEL, CHAMPION).await?;
     let lineage = match champion {
-        Some(version) => lineage(host.store.as_ref(), &version.model).await?.to_string(),
+        Some(version) => ancestors(host.store.as_ref(), &version.model).await?.to_string(),
         None => String::new(),
     };
     Ok(Audit {

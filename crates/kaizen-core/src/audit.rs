@@ -122,6 +122,20 @@ pub enum Event {
         /// Why.
         change: AliasChange,
     },
+    /// A tag was set or taken away: the subject is the model of the version, or the digest of the
+    /// name's UTF-8 bytes if the tag is on the name itself.
+    Tagged {
+        /// The name under which versions are counted.
+        name: String,
+        /// The version that the tag is on; `None` for the name itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+        /// The tag.
+        key: String,
+        /// What it says now; `None` if it was taken away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+    },
     /// Everything that a prediction needs was bound together: the subject is the release.
     Released,
     /// A container image was made: the subject is it.
@@ -144,6 +158,13 @@ pub enum Event {
     Removed {
         /// Why.
         reason: String,
+    },
+    /// What the first `size` entries come to was written down, so that a registry need not read
+    /// them all when it is opened: the subject is that blob.
+    Folded {
+        /// How many entries it covers.
+        #[serde(with = "serde_int")]
+        size: u64,
     },
     /// A request was given up: the subject is the request.
     RetrainAbandoned {

@@ -62,9 +62,11 @@ mod registry;
 mod signer;
 mod tiles;
 
-pub use lineage::{Lineage, LineageStep, children, lineage};
+pub use lineage::{
+    Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,
+};
 pub use local_log::{LocalLog, Verified, verify_tiles};
 pub use local_store::LocalStore;
 pub use note::{VerifierKey, open_checkpoint, open_note};
-pub use registry::{AliasMove, Registry, Version};
+pub use registry::{AliasMove, OverrideMark, Registry, Search, TagChange, Version, VersionState};
 pub use signer::Ed25519Signer;

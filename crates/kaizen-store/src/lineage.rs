@@ -1,89 +1,170 @@
-//! From a record back to everything that it was made from.
+//! From a record back to everything that it was made from, and on to all that was made of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod index;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
-use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Manifest, Records, Result};
-use serde_json::Value;
+use kaizen_core::{Actor, ArtifactStore, AuditLog, Digest, Event, Result, Timestamp};
+use serde::Serialize;
 
-/// At most this many records in one lineage.
-const MAX_RECORDS: usize = 100_000;
+pub use index::LineageIndex;
 
-/// The kind of a manifest without an artefact type. The record `image` is another thing.
-const CONTAINER: &str = "container image";
+/// At most this many steps up, and as many down.
+const MAX_STEPS: usize = 100_000;
+/// So many entries of the log are read at once.
+const PAGE: u64 = 4_096;
 
-/// A record and all that it was made from, as a tree in reading order: each step is followed by
-/// its parents, one deeper.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A record, all that it was made from, and all that was made of it: two trees in reading order, in
+/// each of which a step is followed by those that it leads to, one deeper.
+///
+/// The leaves upwards are the sources of training sets and their files. A record never leads to
+/// itself: it would have to hold its own digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lineage {
-    steps: Vec<LineageStep>,
+    ancestors: Vec<LineageStep>,
+    descendants: Vec<LineageStep>,
 }
 
 /// One line of a [`Lineage`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LineageStep {
-    /// How far it is from the record that was asked about, which has 0.
+    /// How far it is from what was asked about, which has 0.
     pub depth: u32,
-    /// The record.
+    /// The record, or the digest of a source or of a file.
     pub id: Digest,
-    /// Its kind, such as `model`; `container image` for a manifest without an artefact type, and
-    /// the whole artefact type for artefacts of others.
+    /// Its kind, such as `model`; `container image` for a manifest without an artefact type, the
+    /// whole artefact type for artefacts of others; `source` for what a source gave to a training
+    /// set, and `file` for one of its files.
     pub kind: String,
-    /// Whether it stood further up already; its parents are not listed again.
+    /// The name of a source, the path of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it stood further up already; what it leads to is not listed again.
     pub repeated: bool,
+    /// What the log first says of it, if the log was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
+}
+
+/// Who entered something into the log, when, and as what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Said {
+    /// The index of the entry.
+    pub index: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What happened.
+    pub event: Event,
 }
 
 impl Lineage {
-    /// The steps in reading order. The first is the record that was asked about.
+    /// What it was made from, in reading order. The first step is what was asked about.
     pub fn steps(&self) -> &[LineageStep] {
-        &self.steps
+        &self.ancestors
+    }
+
+    /// What was made of it, in reading order. The first step is what was asked about; there is no
+    /// other if nothing was made of it.
+    pub fn descendants(&self) -> &[LineageStep] {
+        &self.descendants
+    }
+
+    /// Adds to every step what the log first says of it: who made it, and when.
+    ///
+    /// # Errors
+    ///
+    /// As reading the log.
+    pub async fn with_log(mut self, log: &dyn AuditLog) -> Result<Self> {
+        let steps = self.ancestors.iter().chain(&self.descendants);
+        let mut said: BTreeMap<Digest, Option<Said>> = steps.map(|step| (step.id, None)).collect();
+        let (mut start, size) = (0, log.size().await?);
+        while start < size {
+            let end = size.min(start + PAGE);
+            for (index, entry) in (start..).zip(log.read(start..end).await?) {
+                if let Some(first @ None) = said.get_mut(&entry.subject) {
+                    let (at, actor, event) = (entry.at, entry.actor, entry.event);
+                    *first = Some(Said { index, at, actor, event });
+                }
+            }
+            start = end;
+        }
+        for step in self.ancestors.iter_mut().chain(&mut self.descendants) {
+            step.said = said.get(&step.id).cloned().flatten();
+        }
+        Ok(self)
     }
 }
 
-/// Prints one line per step, indented by its depth: kind and the first digits of the digest.
+/// Kind, the first digits of the digest, the name of a source or file, and what the log says.
+impl fmt::Display for LineageStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.id.short())?;
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
+        }
+        if let Some(Said { at, actor, .. }) = &self.said {
+            write!(f, ", {at} by {actor}")?;
+        }
+        if self.repeated { f.write_str(" (see above)") } else { Ok(()) }
+    }
+}
+
+/// Prints one line per step, indented by its depth. What was made of it, if anything, follows under
+/// a line of its own.
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.steps {
+        let line = |f: &mut fmt::Formatter<'_>, step: &LineageStep| {
             let indent = 2 * step.depth as usize;
-            let again = if step.repeated { " (see above)" } else { "" };
-            writeln!(f, "{:indent$}{} {}{again}", "", step.kind, step.id.short())?;
-        }
-        Ok(())
+            writeln!(f, "{:indent$}{step}", "")
+        };
+        self.ancestors.iter().try_for_each(|step| line(f, step))?;
+        let Some((_, made)) = self.descendants.split_first().filter(|(_, made)| !made.is_empty())
+        else {
+            return Ok(());
+        };
+        writeln!(f, "made of it:")?;
+        made.iter().try_for_each(|step| line(f, step))
     }
 }
 
-/// The lineage of a record: every manifest of the store that its body names, and so on.
+/// The lineage of a record both ways: every record that its body names and so on, to the files of
+/// the sources; and every record that names it, and so on. It reads every record of the store once;
+/// for more than one question keep a [`LineageIndex`].
 ///
-/// Digests that name something else than a manifest (a feature service, the data of a source) are
-/// not followed.
+/// Digests that name something else (a feature service, the key of a run) are not followed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] if the store has no such manifest, [`ErrorKind::Corrupt`] if it or one
-/// of its parents cannot be read, [`ErrorKind::Limit`] beyond 100,000 records.
+/// [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no such record and no
+/// training set names such a source or file; [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt)
+/// if a record cannot be read; [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a million
+/// records in the store, or 100,000 steps.
 pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
-    let manifests: BTreeSet<_> = store.manifests().await?.into_iter().collect();
-    if !manifests.contains(id) {
-        return Err(Error::not_found(format!("record {id}: not in the store")));
-    }
-    let mut records = BTreeMap::new();
-    let mut waiting = vec![*id];
-    while let Some(next) = waiting.pop() {
-        if records.contains_key(&next) {
-            continue;
-        }
-        if records.len() == MAX_RECORDS {
-            let message = format!("lineage of {id}: over {MAX_RECORDS} records");
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
-        let (kind, named) = describe(store, &next).await?;
-        let is_parent = |digest: &Digest| manifests.contains(digest) && *digest != next;
-        let parents: Vec<_> = named.into_iter().filter(is_parent).collect();
-        waiting.extend(&parents);
-        records.insert(next, (kind, parents));
-    }
-    Ok(Lineage { steps: unfold(id, &records) })
+    LineageIndex::read(store).await?.lineage(id)
+}
+
+/// What a record was made from, without what was made of it: only those records are read.
+///
+/// # Errors
+///
+/// As [`lineage`], but [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no
+/// such record, even if it is a source or file.
+pub async fn ancestors(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
+    LineageIndex::above(store, id).await?.ancestors(id)
+}
+
+/// What was made of a record, a source or a file, transitively.
+///
+/// # Errors
+///
+/// As [`lineage`].
+pub async fn descendants(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
+    LineageIndex::read(store).await?.descendants(id)
 }
 
 /// The records whose bodies name this one, with their kinds, ordered by digest. It reads every
@@ -91,74 +172,7 @@ pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> 
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Corrupt`] if a record cannot be read.
+/// [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if a record cannot be read.
 pub async fn children(store: &dyn ArtifactStore, id: &Digest) -> Result<Vec<(Digest, String)>> {
-    let mut children = Vec::new();
-    for manifest in store.manifests().await? {
-        let (kind, named) = describe(store, &manifest).await?;
-        if manifest != *id && named.contains(id) {
-            children.push((manifest, kind));
-        }
-    }
-    Ok(children)
-}
-
-/// Puts the records in reading order. Without recursion: chains of deployments grow long.
-fn unfold(id: &Digest, records: &BTreeMap<Digest, (String, Vec<Digest>)>) -> Vec<LineageStep> {
-    let mut steps = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut waiting = vec![(*id, 0)];
-    while let Some((id, depth)) = waiting.pop() {
-        let Some((kind, parents)) = records.get(&id) else { continue };
-        let repeated = !seen.insert(id);
-        steps.push(LineageStep { depth, id, kind: kind.clone(), repeated });
-        if !repeated {
-            waiting.extend(parents.iter().rev().map(|parent| (*parent, depth + 1)));
-        }
-    }
-    steps
-}
-
-/// The kind of a record, and every digest that its body names, in the order of the body.
-async fn describe(store: &dyn ArtifactStore, id: &Digest) -> Result<(String, Vec<Digest>)> {
-    let manifest = store.manifest(id).await?;
-    let kind = kind_of(&manifest);
-    let body = store.get_blob(&manifest.config.digest).await?;
-    let mut named = Vec::new();
-    match serde_json::from_slice::<Value>(&body) {
-        Ok(body) => collect(&body, &mut named),
-        // Only the bodies of our own records must be JSON.
-        Err(error) if kind.contains('/') || kind == CONTAINER => {
-            tracing::debug!(%id, %error, "body is not JSON");
-        }
-        Err(error) => {
-            return Err(error).context(ErrorKind::Corrupt, format!("body of {kind} {id}"));
-        }
-    }
-    Ok((kind, named))
-}
-
-fn kind_of(manifest: &Manifest) -> String {
-    let Some(artifact_type) = &manifest.artifact_type else { return CONTAINER.to_owned() };
-    artifact_type
-        .strip_prefix("application/vnd.kaizen.")
-        .and_then(|rest| rest.strip_suffix(".v1+json"))
-        .unwrap_or(artifact_type)
-        .to_owned()
-}
-
-/// Every digest in a JSON value, each once. The depth is bounded by the JSON reader.
-fn collect(value: &Value, named: &mut Vec<Digest>) {
-    match value {
-        Value::String(text) => {
-            if let Ok(digest) = text.parse()
-                && !named.contains(&digest)
-            {
-                named.push(digest);
-            }
-        }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, named)),
-        Value::Object(fields) => fields.values().for_each(|value| collect(value, named)),
-        _ => {}
-    }
+    Ok(LineageIndex::read(store).await?.children(id))
 }

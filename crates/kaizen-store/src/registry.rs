@@ -1,22 +1,31 @@
-//! Names, versions and aliases of models: a fold over the audit log.
+//! Names, versions, aliases and tags of models: a fold over the audit log.
 
 mod fold;
+mod search;
+mod snapshot;
+mod tags;
+mod version;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kaizen_core::record::{Decision, Model, Occurrence};
 use kaizen_core::{
     Actor, AliasChange, ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event,
-    OperationId, Records, Result, Timestamp,
+    Records, Result,
 };
 use tokio::sync::Mutex;
 
 use fold::Fold;
+pub use search::Search;
+pub use version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 
 /// How often an append is tried again after somebody else appended in between.
 const ATTEMPTS: u32 = 64;
-/// At most this many bytes in a name or an alias.
+/// At most this many bytes in a name, an alias or the key of a tag.
 const MAX_NAME: usize = 255;
+/// So many entries are read at once.
+const PAGE: u64 = 4_096;
 
 /// The registry of models.
 ///
@@ -41,39 +50,8 @@ const MAX_NAME: usize = 255;
 pub struct Registry {
     store: Arc<dyn ArtifactStore>,
     log: Arc<dyn AuditLog>,
-    fold: Mutex<Fold>,
-}
-
-/// A version of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Version {
-    /// Its number, from 1.
-    pub version: u32,
-    /// The model's record.
-    pub model: Digest,
-}
-
-/// One move of an alias.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AliasMove {
-    /// The index of the log entry that says so.
-    pub index: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: Actor,
-    /// The turn of work that it belongs to.
-    pub operation: OperationId,
-    /// The version that it named before.
-    pub from: Option<u32>,
-    /// The version that it names since.
-    pub to: Version,
-    /// Why.
-    pub change: AliasChange,
-    /// What it was based on: the decision and its evaluation.
-    pub evidence: Vec<Digest>,
+    /// `None` before the log was first read.
+    fold: Mutex<Option<Fold>>,
 }
 
 /// What a change comes to, given the state that it meets.
@@ -125,6 +103,17 @@ impl Registry {
         Ok(self.current().await?.versions(name))
     }
 
+    /// A version with everything that the log says of it: its aliases, its tags, and every override
+    /// that it owes an alias to.
+    pub async fn version(&self, name: &str, version: u32) -> Result<Option<VersionState>> {
+        Ok(self.current().await?.state(name, version))
+    }
+
+    /// The aliases of a name, with the versions that hold them.
+    pub async fn aliases(&self, name: &str) -> Result<BTreeMap<String, Version>> {
+        Ok(self.current().await?.aliases(name))
+    }
+
     /// The version that an alias names, if it names one.
     pub async fn alias(&self, name: &str, alias: &str) -> Result<Option<Version>> {
         Ok(self.current().await?.holder(name, alias))
@@ -132,7 +121,7 @@ impl Registry {
 
     /// Every move of an alias, oldest first.
     pub async fn history(&self, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
-        Ok(self.current().await?.history(name, alias).to_vec())
+        Ok(self.current().await?.history(name, alias))
     }
 
     /// Gives an alias to a version, by a decision whose gates passed.
@@ -216,8 +205,8 @@ impl Registry {
     ) -> Result<Version> {
         let operation = occurrence.operation.clone();
         self.change(occurrence, |fold| {
-            let last = fold.history(name, alias).last();
-            let again = last
+            let again = fold
+                .last_move(name, alias)
                 .filter(|last| last.change == AliasChange::Rollback && last.operation == operation);
             if let Some(last) = again {
                 return Ok(Step::Done(last.to));
@@ -254,7 +243,7 @@ impl Registry {
                      {other}"
                 )));
             }
-            let last = fold.history(name, alias).last();
+            let last = fold.last_move(name, alias);
             if last.is_some_and(|last| last.to == to && last.evidence.contains(id)) {
                 return Ok(Step::Done(to));
             }
@@ -313,15 +302,20 @@ impl Registry {
     }
 
     /// The fold over the whole log as it is now; only what is new is read.
-    async fn current(&self) -> Result<tokio::sync::MutexGuard<'_, Fold>> {
-        let mut fold = self.fold.lock().await;
+    async fn current(&self) -> Result<tokio::sync::MappedMutexGuard<'_, Fold>> {
+        let mut known = self.fold.lock().await;
         let size = self.log.size().await?;
+        if known.is_none() && size > 0 {
+            *known = snapshot::latest(self.store.as_ref(), self.log.as_ref(), size).await?;
+        }
+        let mut fold = tokio::sync::MutexGuard::map(known, |known| known.get_or_insert_default());
         if size < fold.size() {
             let (known, size) = (fold.size(), size);
             return Err(Error::corrupt(format!("log: it had {known} entries and has {size} now")));
         }
-        if size > fold.size() {
-            for entry in self.log.read(fold.size()..size).await? {
+        while fold.size() < size {
+            let page = fold.size()..size.min(fold.size() + PAGE);
+            for entry in self.log.read(page).await? {
                 fold.apply(&entry)?;
             }
         }

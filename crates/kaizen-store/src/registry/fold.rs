@@ -2,23 +2,70 @@
 
 use std::collections::BTreeMap;
 
-use kaizen_core::{AliasChange, Context, Digest, Entry, Error, ErrorKind, Event, Result};
+use kaizen_core::{
+    Actor, AliasChange, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Result,
+    Timestamp,
+};
+use serde::{Deserialize, Serialize};
 
-use super::{AliasMove, Version};
+use super::version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 
-/// The registry after the first `size` entries of the log.
-#[derive(Debug, Default)]
+/// The registry after the first `size` entries of the log. Its JSON is what a snapshot holds:
+/// fields are only added, and have defaults.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Fold {
     size: u64,
-    models: BTreeMap<String, Vec<Digest>>,
-    aliases: BTreeMap<String, BTreeMap<String, Alias>>,
+    names: BTreeMap<String, Name>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Name {
+    versions: Vec<Registered>,
+    #[serde(default)]
+    aliases: BTreeMap<String, Alias>,
+    #[serde(default)]
+    tags: Tags,
+    /// The version that each model is.
+    #[serde(default)]
+    by_model: BTreeMap<Digest, u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Registered {
+    model: Digest,
+    at: Timestamp,
+    actor: Actor,
+    operation: OperationId,
+    #[serde(default)]
+    tags: Tags,
+    #[serde(default)]
+    overrides: Vec<OverrideMark>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Alias {
-    history: Vec<AliasMove>,
+    history: Vec<Move>,
     /// The versions to which rollbacks lead; the last holds the alias.
-    holders: Vec<Version>,
+    holders: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Move {
+    index: u64,
+    at: Timestamp,
+    actor: Actor,
+    operation: OperationId,
+    from: Option<u32>,
+    to: u32,
+    change: AliasChange,
+    evidence: Vec<Digest>,
+}
+
+/// The tags of a name or of a version, as they are and as they came to be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Tags {
+    pub(super) now: BTreeMap<String, String>,
+    pub(super) history: Vec<TagChange>,
 }
 
 impl Fold {
@@ -27,93 +74,228 @@ impl Fold {
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        self.models.keys().cloned().collect()
+        self.names.keys().cloned().collect()
     }
 
     pub(super) fn versions(&self, name: &str) -> Vec<Version> {
-        let models = self.models.get(name).map_or(&[][..], Vec::as_slice);
-        (1..).zip(models).map(|(version, model)| Version { version, model: *model }).collect()
+        let versions = self.names.get(name).map_or(&[][..], |name| &name.versions);
+        (1..).zip(versions).map(|(version, registered)| registered.shown(version)).collect()
     }
 
     pub(super) fn version(&self, name: &str, version: u32) -> Option<Version> {
-        let model = *self.models.get(name)?.get((version as usize).checked_sub(1)?)?;
-        Some(Version { version, model })
+        Some(self.registered(name, version)?.shown(version))
     }
 
     pub(super) fn version_of(&self, name: &str, model: &Digest) -> Option<u32> {
-        self.versions(name).iter().find(|v| v.model == *model).map(|v| v.version)
+        self.names.get(name)?.by_model.get(model).copied()
     }
 
     pub(super) fn next_version(&self, name: &str) -> Result<u32> {
-        u32::try_from(self.models.get(name).map_or(0, Vec::len) + 1)
-            .context(ErrorKind::Limit, format!("versions of `{name}`"))
+        let versions = self.names.get(name).map_or(0, |name| name.versions.len());
+        u32::try_from(versions + 1).context(ErrorKind::Limit, format!("versions of `{name}`"))
+    }
+
+    /// Everything that the log says of a version.
+    pub(super) fn state(&self, name: &str, version: u32) -> Option<VersionState> {
+        let registered = self.registered(name, version)?;
+        let aliases = self.names.get(name)?.aliases.iter();
+        let held = aliases.filter(|(_, alias)| alias.holders.last() == Some(&version));
+        Some(VersionState {
+            name: name.to_owned(),
+            version: registered.shown(version),
+            at: registered.at,
+            actor: registered.actor.clone(),
+            operation: registered.operation.clone(),
+            aliases: held.map(|(alias, _)| alias.clone()).collect(),
+            tags: registered.tags.now.clone(),
+            overrides: registered.overrides.clone(),
+        })
+    }
+
+    /// The aliases of a name with their holders.
+    pub(super) fn aliases(&self, name: &str) -> BTreeMap<String, Version> {
+        let aliases = self.names.get(name).into_iter().flat_map(|name| name.aliases.keys());
+        aliases.filter_map(|alias| Some((alias.clone(), self.holder(name, alias)?))).collect()
     }
 
     pub(super) fn holder(&self, name: &str, alias: &str) -> Option<Version> {
-        self.alias(name, alias)?.holders.last().copied()
+        self.version(name, *self.alias(name, alias)?.holders.last()?)
     }
 
     /// Who held the alias before its present holder.
     pub(super) fn before(&self, name: &str, alias: &str) -> Option<Version> {
-        self.alias(name, alias)?.holders.iter().rev().nth(1).copied()
+        self.version(name, *self.alias(name, alias)?.holders.iter().rev().nth(1)?)
     }
 
-    pub(super) fn history(&self, name: &str, alias: &str) -> &[AliasMove] {
-        self.alias(name, alias).map_or(&[], |alias| &alias.history)
+    pub(super) fn history(&self, name: &str, alias: &str) -> Vec<AliasMove> {
+        let moves = self.alias(name, alias).map_or(&[][..], |alias| &alias.history);
+        moves.iter().filter_map(|moved| self.shown(name, moved)).collect()
+    }
+
+    pub(super) fn last_move(&self, name: &str, alias: &str) -> Option<AliasMove> {
+        self.shown(name, self.alias(name, alias)?.history.last()?)
+    }
+
+    /// The tags of a version, or of the name itself.
+    pub(super) fn tags(&self, name: &str, version: Option<u32>) -> Option<&Tags> {
+        match version {
+            Some(version) => Some(&self.registered(name, version)?.tags),
+            None => Some(&self.names.get(name)?.tags),
+        }
+    }
+
+    fn shown(&self, name: &str, moved: &Move) -> Option<AliasMove> {
+        Some(AliasMove {
+            index: moved.index,
+            at: moved.at,
+            actor: moved.actor.clone(),
+            operation: moved.operation.clone(),
+            from: moved.from,
+            to: self.version(name, moved.to)?,
+            change: moved.change.clone(),
+            evidence: moved.evidence.clone(),
+        })
     }
 
     fn alias(&self, name: &str, alias: &str) -> Option<&Alias> {
-        self.aliases.get(name)?.get(alias)
+        self.names.get(name)?.aliases.get(alias)
+    }
+
+    fn registered(&self, name: &str, version: u32) -> Option<&Registered> {
+        self.names.get(name)?.versions.get((version as usize).checked_sub(1)?)
     }
 
     /// Takes the next entry of the log. One that contradicts those before it is
     /// [`ErrorKind::Corrupt`]: no registry writes it.
     pub(super) fn apply(&mut self, entry: &Entry) -> Result<()> {
-        let index = self.size;
         match &entry.event {
-            Event::Registered { name, version } => {
-                if *version != self.next_version(name)? {
-                    let message = format!("log entry {index}: version {version} of `{name}`");
-                    return Err(Error::corrupt(format!("{message} is out of turn")));
-                }
-                self.models.entry(name.clone()).or_default().push(entry.subject);
-            }
+            Event::Registered { name, version } => self.register(name, *version, entry)?,
             Event::AliasMoved { name, alias, from, to, change } => {
-                let what = || format!("log entry {index}: alias `{alias}` of `{name}`");
-                let held = self.holder(name, alias).map(|holder| holder.version);
-                let version = self.version(name, *to).filter(|v| v.model == entry.subject);
-                let version = version.context(
-                    ErrorKind::Corrupt,
-                    format!("{} moves to version {to}, which is another model", what()),
-                )?;
-                if *from != held {
-                    let message = format!("{} moves from {from:?}, not {held:?}", what());
-                    return Err(Error::corrupt(message));
-                }
-                if *change == AliasChange::Rollback && self.before(name, alias) != Some(version) {
-                    let message = format!("{} rolls back to {to}, not its last holder", what());
-                    return Err(Error::corrupt(message));
-                }
-                let aliases = self.aliases.entry(name.clone()).or_default();
-                let alias = aliases.entry(alias.clone()).or_default();
-                match change {
-                    AliasChange::Rollback => drop(alias.holders.pop()),
-                    _ => alias.holders.push(version),
-                }
-                alias.history.push(AliasMove {
-                    index,
-                    at: entry.at,
-                    actor: entry.actor.clone(),
-                    operation: entry.operation.clone(),
-                    from: *from,
-                    to: version,
-                    change: change.clone(),
-                    evidence: entry.evidence.clone(),
-                });
+                self.move_alias((name, alias), *from, *to, change, entry)?;
+            }
+            Event::Tagged { name, version, key, value } => {
+                self.tag((name, *version), key, value.as_ref(), entry)?;
             }
             _ => {}
         }
         self.size += 1;
         Ok(())
+    }
+
+    fn register(&mut self, name: &str, version: u32, entry: &Entry) -> Result<()> {
+        if version != self.next_version(name)? {
+            let index = self.size;
+            let message = format!("log entry {index}: version {version} of `{name}`");
+            return Err(Error::corrupt(format!("{message} is out of turn")));
+        }
+        let known = self.names.entry(name.to_owned()).or_default();
+        // The first of equal models keeps its number, as `version_of` always gave it.
+        known.by_model.entry(entry.subject).or_insert(version);
+        known.versions.push(Registered {
+            model: entry.subject,
+            at: entry.at,
+            actor: entry.actor.clone(),
+            operation: entry.operation.clone(),
+            tags: Tags::default(),
+            overrides: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn move_alias(
+        &mut self,
+        (name, alias): (&str, &str),
+        from: Option<u32>,
+        to: u32,
+        change: &AliasChange,
+        entry: &Entry,
+    ) -> Result<()> {
+        let index = self.size;
+        let what = || format!("log entry {index}: alias `{alias}` of `{name}`");
+        let held = self.holder(name, alias).map(|holder| holder.version);
+        let before = self.before(name, alias).map(|before| before.version);
+        let known = self.names.get_mut(name);
+        let registered = known.and_then(|name| {
+            Some((name.versions.get_mut((to as usize).checked_sub(1)?)?, &mut name.aliases))
+        });
+        let right = registered.filter(|(registered, _)| registered.model == entry.subject);
+        let (registered, aliases) = right.context(
+            ErrorKind::Corrupt,
+            format!("{} moves to version {to}, which is another model", what()),
+        )?;
+        if from != held {
+            let message = format!("{} moves from {from:?}, not {held:?}", what());
+            return Err(Error::corrupt(message));
+        }
+        if *change == AliasChange::Rollback && before != Some(to) {
+            let message = format!("{} rolls back to {to}, not its last holder", what());
+            return Err(Error::corrupt(message));
+        }
+        if let AliasChange::Override { reason } = change {
+            registered.overrides.push(OverrideMark {
+                index,
+                alias: alias.to_owned(),
+                at: entry.at,
+                person: entry.actor.clone(),
+                reason: reason.clone(),
+            });
+        }
+        let alias = aliases.entry(alias.to_owned()).or_default();
+        match change {
+            AliasChange::Rollback => drop(alias.holders.pop()),
+            _ => alias.holders.push(to),
+        }
+        alias.history.push(Move {
+            index,
+            at: entry.at,
+            actor: entry.actor.clone(),
+            operation: entry.operation.clone(),
+            from,
+            to,
+            change: change.clone(),
+            evidence: entry.evidence.clone(),
+        });
+        Ok(())
+    }
+
+    fn tag(
+        &mut self,
+        (name, version): (&str, Option<u32>),
+        key: &str,
+        value: Option<&String>,
+        entry: &Entry,
+    ) -> Result<()> {
+        let index = self.size;
+        let known = self.names.get_mut(name);
+        let tags = match version {
+            None => known.filter(|_| entry.subject == Digest::of(name)).map(|name| &mut name.tags),
+            Some(version) => known
+                .and_then(|name| name.versions.get_mut((version as usize).checked_sub(1)?))
+                .filter(|registered| registered.model == entry.subject)
+                .map(|registered| &mut registered.tags),
+        };
+        let tags = tags.context(
+            ErrorKind::Corrupt,
+            format!("log entry {index}: tag `{key}` of `{name}` is on what is not registered"),
+        )?;
+        match value {
+            Some(value) => drop(tags.now.insert(key.to_owned(), value.clone())),
+            None => drop(tags.now.remove(key)),
+        }
+        tags.history.push(TagChange {
+            index,
+            at: entry.at,
+            actor: entry.actor.clone(),
+            operation: entry.operation.clone(),
+            key: key.to_owned(),
+            value: value.cloned(),
+        });
+        Ok(())
+    }
+}
+
+impl Registered {
+    fn shown(&self, version: u32) -> Version {
+        Version { version, model: self.model, overridden: !self.overrides.is_empty() }
     }
 }

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
-use kaizen_core::record::{Release, TrainingSet};
+use kaizen_core::record::{Algorithm, Model, Predictions, Release, TrainingSet};
 use kaizen_core::{
-    ArtifactStore, Digest, ErrorKind, Payload, Record, Records, Timestamp, media_type,
+    Actor, ArtifactStore, AuditLog as _, DataType, Digest, Entry, ErrorKind, Event, Field,
+    OperationId, Payload, Record, Records, Signature, Timestamp, media_type,
 };
-use kaizen_store::{children, lineage};
-use kaizen_testkit::MemoryStore;
+use kaizen_store::{LineageIndex, ancestors, children, descendants, lineage};
+use kaizen_testkit::{MemoryLog, MemoryStore};
+use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// A record with parents in odd places of its body.
@@ -73,18 +75,7 @@ async fn a_long_chain_is_no_trouble_and_a_missing_record_is_not_found() {
 #[tokio::test]
 async fn a_training_set_whose_rows_were_removed_still_has_its_lineage() {
     let store = MemoryStore::default();
-    let set = TrainingSet {
-        service: Digest::of("service"),
-        label_view: Digest::of("labels"),
-        sources: BTreeMap::new(),
-        cutoff: Timestamp::from_micros(0),
-        rows: 1,
-        unlabelled: 0,
-        features: Vec::new(),
-        label: "late".into(),
-        time: "at".into(),
-        coverage: BTreeMap::new(),
-    };
+    let set = training_set(BTreeMap::new());
     let rows = Payload::new(TrainingSet::ROWS, media_type::PARQUET, "rows of a person");
     let id = store.put(&set, std::slice::from_ref(&rows)).await.unwrap();
     let after = mix(&store, "after", &[id]).await;
@@ -97,4 +88,173 @@ async fn a_training_set_whose_rows_were_removed_still_has_its_lineage() {
     assert_eq!(stored.record, set, "what it was can still be read");
     let gone = stored.payload(&store, TrainingSet::ROWS).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+}
+
+fn training_set(sources: BTreeMap<String, Digest>) -> TrainingSet {
+    TrainingSet {
+        service: Digest::of("service"),
+        label_view: Digest::of("labels"),
+        sources,
+        cutoff: Timestamp::from_micros(0),
+        rows: 1,
+        unlabelled: 0,
+        features: Vec::new(),
+        label: "late".into(),
+        time: "at".into(),
+        coverage: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn the_walk_leads_from_a_prediction_to_the_source_file_and_back() {
+    let store = MemoryStore::default();
+    let (january, february) = (Digest::of("january"), Digest::of("february"));
+    let (flights, weather) = (Digest::of("both months"), Digest::of("rows that were pushed"));
+    let sources = BTreeMap::from([("flights".into(), flights), ("weather".into(), weather)]);
+    let files = format!(
+        r#"{{"flights":[{{"path":"2013/01.parquet","size":"7","digest":"{january}"}},
+            {{"path":"2013/02.parquet","size":"8","digest":"{february}"}}],"weather":[]}}"#
+    );
+    let files = Payload::new(TrainingSet::SOURCES, media_type::JSON, files);
+    let set = store.put(&training_set(sources), &[files]).await.unwrap();
+    let weights = mix(&store, "weights", &[]).await;
+    let inputs = vec![Field::new("distance", DataType::Float64)];
+    let model = Model {
+        name: "late".into(),
+        training_set: set,
+        algorithm: Algorithm { name: "test".into(), settings: BTreeMap::new() },
+        seed: 1,
+        signature: Signature::new(inputs, vec![]).unwrap(),
+        service: Digest::of("service"),
+        format: "test".into(),
+        weights,
+    };
+    let model = store.put(&model, &[]).await.unwrap();
+    let answered = |from| Predictions {
+        models: vec![model],
+        from: Timestamp::from_micros(from),
+        to: Timestamp::from_micros(from + 1),
+        rows: 1,
+    };
+    let first = store.put(&answered(0), &[]).await.unwrap();
+    let second = store.put(&answered(1), &[]).await.unwrap();
+
+    let [p, m, s, w] = [first, model, set, weights].map(|id| id.short());
+    let up = lineage(&store, &first).await.unwrap();
+    assert_eq!(
+        up.to_string(),
+        format!(
+            "predictions {p}\n  model {m}\n    training-set {s}\n      source {} flights\n        \
+             file {} 2013/01.parquet\n        file {} 2013/02.parquet\n      source {} weather\n    \
+             mix {w}\n",
+            flights.short(),
+            january.short(),
+            february.short(),
+            weather.short()
+        )
+    );
+    let file = up.steps().iter().find(|step| step.name.as_deref() == Some("2013/01.parquet"));
+    let down = lineage(&store, &file.unwrap().id).await.unwrap();
+    assert_eq!(down.steps().len(), 1, "nothing is above a file");
+    let kinds: Vec<_> = down.descendants().iter().map(|s| (s.depth, s.kind.as_str())).collect();
+    let expected = [(0, "file"), (1, "source"), (2, "training-set"), (3, "model")];
+    assert_eq!(kinds[..4], expected);
+    let batches: Vec<_> = down.descendants()[4..].iter().map(|step| step.id).collect();
+    assert!(batches.len() == 2 && batches.contains(&first) && batches.contains(&second));
+    assert!(down.to_string().contains("made of it:\n  source"), "{down}");
+
+    // What the log says of each step, and the same as data.
+    let log = MemoryLog::default();
+    let at = Timestamp::from_micros(5);
+    let entry = |event, subject| Entry {
+        at,
+        actor: Actor::person("ada"),
+        operation: OperationId::new("test", at),
+        event,
+        subject,
+        evidence: vec![],
+    };
+    let entries = [entry(Event::Trained, model), entry(Event::Released, model)];
+    log.append(&entries, None).await.unwrap();
+    let told = up.with_log(&log).await.unwrap();
+    let said = told.steps()[1].said.clone().unwrap();
+    assert_eq!((said.index, said.event), (0, Event::Trained));
+    assert!(told.steps()[0].said.is_none());
+    assert!(told.to_string().contains(", 1970-01-01T00:00:00.000005Z by ada\n"), "{told}");
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(json["ancestors"][1]["said"]["actor"]["person"], "ada");
+    assert_eq!(json["ancestors"][4]["name"], "2013/01.parquet");
+
+    let index = LineageIndex::read(&store).await.unwrap();
+    let paths: Vec<_> = index.files().into_iter().map(|(_, path)| path).collect();
+    assert!(paths.contains(&"2013/02.parquet") && paths.len() == 2, "{paths:?}");
+    assert_eq!(index.beginning_with(&model.hex()[..16]), [model]);
+    let unknown = descendants(&store, &Digest::of("nothing")).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_list_of_files_that_leads_in_a_circle_or_is_no_list_does_no_harm() {
+    let store = MemoryStore::default();
+    let data = Digest::of("data");
+    let sources = BTreeMap::from([("flights".to_owned(), data)]);
+    // The one file has the digest of the source itself, and of a record made of the set.
+    let list = |id: Digest| {
+        let text = format!(r#"{{"flights":[{{"path":"x","size":"1","digest":"{id}"}}]}}"#);
+        Payload::new(TrainingSet::SOURCES, media_type::JSON, text)
+    };
+    let own = store.put(&training_set(sources.clone()), &[list(data)]).await.unwrap();
+    let child = mix(&store, "child", &[own]).await;
+    let circle = store.put(&training_set(sources.clone()), &[list(child)]).await.unwrap();
+    for id in [own, child, circle, data] {
+        let both = lineage(&store, &id).await.unwrap();
+        assert!(both.steps().len() < 12 && both.descendants().len() < 12, "{both}");
+    }
+    let broken = Payload::new(TrainingSet::SOURCES, media_type::JSON, "[");
+    let broken = store.put(&training_set(sources), &[broken]).await.unwrap();
+    let error = ancestors(&store, &broken).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(&broken.hex()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Against the plain definition, on any graph: above is the closure of "names", below that of
+    /// "is named by".
+    #[test]
+    fn above_and_below_are_the_closures_of_what_bodies_name(
+        edges in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..14),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = MemoryStore::default();
+            let (mut ids, mut above): (Vec<Digest>, Vec<std::collections::BTreeSet<usize>>) = Default::default();
+            for (number, parents) in edges.iter().enumerate() {
+                let parents: Vec<usize> = match number {
+                    0 => vec![],
+                    _ => parents.iter().map(|parent| parent.index(number)).collect(),
+                };
+                let named: Vec<_> = parents.iter().map(|parent| ids[*parent]).collect();
+                ids.push(mix(&store, &number.to_string(), &named).await);
+                let closure = parents.iter().flat_map(|p| above[*p].iter().copied().chain([*p]));
+                let closure = closure.collect();
+                above.push(closure);
+            }
+            let index = LineageIndex::read(&store).await.unwrap();
+            for (number, id) in ids.iter().enumerate() {
+                let both = index.lineage(id).unwrap();
+                let reached = |steps: &[kaizen_store::LineageStep]| {
+                    let mut found: Vec<_> = steps[1..].iter().filter(|s| !s.repeated)
+                        .map(|s| ids.iter().position(|id| *id == s.id).unwrap()).collect();
+                    found.sort_unstable();
+                    found
+                };
+                let expected: Vec<_> = above[number].iter().copied().collect();
+                assert_eq!(reached(both.steps()), expected);
+                let below: Vec<_> = (0..ids.len()).filter(|other| above[*other].contains(&number)).collect();
+                assert_eq!(reached(both.descendants()), below);
+                assert_eq!(ancestors(&store, id).await.unwrap().steps(), both.steps());
+            }
+        });
+    }
 }

@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kaizen_core::record::{Algorithm, Decision, GateResult, Model, Occurrence, Override, Release};
+use kaizen_core::record::{
+    Algorithm, Decision, Estimate, Evaluation, GateResult, Model, Occurrence, Override, Release,
+};
 use kaizen_core::{
     Actor, AliasChange, ArtifactStore, AuditLog, DataType, Digest, Entry, ErrorKind, Event, Field,
-    OperationId, Records, Signature, Timestamp,
+    OperationId, Records, Signature, TimeBlocks, Timestamp,
 };
-use kaizen_store::{Ed25519Signer, LocalLog, Registry};
+use kaizen_store::{Ed25519Signer, LocalLog, Registry, Search};
 use kaizen_testkit::{MemoryLog, MemoryStore};
 
 const NAME: &str = "late";
@@ -311,4 +313,193 @@ async fn erasures_and_removals_in_the_log_do_not_touch_the_registry() {
     assert_eq!(world.registry.history(NAME, ALIAS).await.unwrap().len(), 2);
     let fresh = Registry::new(world.store.clone(), world.log.clone());
     assert_eq!(fresh.alias(NAME, ALIAS).await.unwrap().unwrap().model, second);
+}
+
+#[tokio::test]
+async fn tags_are_set_and_taken_away_on_versions_and_on_names_and_their_history_stays() {
+    let world = World::new();
+    let (model, _) = world.register(1).await;
+    let registry = &world.registry;
+    for (version, value) in [(Some(1), "a"), (Some(1), "a"), (Some(1), "b"), (None, "team")] {
+        registry.tag(NAME, version, "stage", value, on(3)).await.unwrap();
+    }
+    assert_eq!(world.log.size().await.unwrap(), 4, "what it says already is not said again");
+    assert_eq!(registry.tags(NAME, Some(1)).await.unwrap()["stage"], "b");
+    assert_eq!(registry.tags(NAME, None).await.unwrap()["stage"], "team");
+    assert!(registry.untag(NAME, Some(1), "stage", by(Actor::person("ada"), 4)).await.unwrap());
+    assert!(!registry.untag(NAME, Some(1), "stage", on(5)).await.unwrap());
+    assert!(registry.tags(NAME, Some(1)).await.unwrap().is_empty());
+
+    let history = registry.tag_history(NAME, Some(1)).await.unwrap();
+    let values: Vec<_> = history.iter().map(|change| change.value.as_deref()).collect();
+    assert_eq!(values, [Some("a"), Some("b"), None]);
+    assert_eq!((history[2].index, &history[2].actor), (4, &Actor::person("ada")));
+    let entries = world.log.read(1..5).await.unwrap();
+    assert_eq!((entries[0].subject, entries[2].subject), (model, Digest::of(NAME)));
+    let anew = Registry::new(world.store.clone(), world.log.clone());
+    assert_eq!(anew.tag_history(NAME, Some(1)).await.unwrap(), history);
+}
+
+#[tokio::test]
+async fn tags_are_bounded_and_only_on_what_is_registered() {
+    let world = World::new();
+    world.register(1).await;
+    let registry = &world.registry;
+    let tag = |version, key: String, value: String| async move {
+        registry.tag(NAME, version, &key, &value, on(1)).await.map_err(|error| error.kind())
+    };
+    assert_eq!(tag(Some(2), "k".into(), String::new()).await, Err(ErrorKind::NotFound));
+    assert_eq!(tag(Some(0), "k".into(), String::new()).await, Err(ErrorKind::NotFound));
+    let other = registry.tag("other", None, "k", "v", on(1)).await.unwrap_err();
+    assert!(other.kind() == ErrorKind::NotFound && other.to_string().contains("other"), "{other}");
+    for key in [String::new(), "a\nb".into(), "k".repeat(256)] {
+        assert_eq!(tag(None, key, String::new()).await, Err(ErrorKind::Invalid));
+    }
+    assert_eq!(tag(None, "k".into(), "v".repeat(4_097)).await, Err(ErrorKind::Limit));
+    for number in 0..100 {
+        tag(Some(1), number.to_string(), "v".repeat(4_096)).await.unwrap();
+    }
+    assert_eq!(tag(Some(1), "one more".into(), String::new()).await, Err(ErrorKind::Limit));
+    tag(Some(1), "7".into(), "changed".into()).await.unwrap();
+    assert_eq!(world.log.size().await.unwrap(), 102, "what was refused is not in the log");
+}
+
+/// Ada puts the first version above its gates; then the second wins by them.
+async fn overridden() -> (World, [Digest; 2]) {
+    let world = World::new();
+    let (first, _) = world.register(1).await;
+    let (second, _) = world.register(2).await;
+    let against = Some(("ada", "the gate is wrong"));
+    let decision = world.decision(first, None, &[false], against).await;
+    let ada = by(Actor::person("ada"), 2);
+    world.registry.override_alias(NAME, ALIAS, 1, &decision, ada).await.unwrap();
+    let decision = world.decide(second, Some(first), &[true]).await;
+    world.registry.promote(NAME, ALIAS, 2, &decision, on(3)).await.unwrap();
+    (world, [first, second])
+}
+
+#[tokio::test]
+async fn an_override_is_marked_wherever_the_version_is_shown_for_ever() {
+    let (world, [first, second]) = overridden().await;
+    let state = world.registry.version(NAME, 1).await.unwrap().unwrap();
+    assert!(state.version.overridden && state.aliases.is_empty());
+    assert_eq!(
+        state.to_string(),
+        format!(
+            "late 1 {} OVERRIDDEN\n  OVERRIDDEN by ada for `champion` on 1970-01-03: the gate is \
+             wrong",
+            first.short()
+        )
+    );
+    let champion = world.registry.version(NAME, 2).await.unwrap().unwrap();
+    assert_eq!(champion.to_string(), format!("late 2 {} [champion]", second.short()));
+    let versions = world.registry.versions(NAME).await.unwrap();
+    assert_eq!(versions.iter().map(|v| v.overridden).collect::<Vec<_>>(), [true, false]);
+    // A rollback to it shows it too.
+    world.registry.rollback(NAME, ALIAS, &[], on(4)).await.unwrap();
+    let holder = world.registry.alias(NAME, ALIAS).await.unwrap().unwrap();
+    assert_eq!(holder.to_string(), format!("1 {} OVERRIDDEN", first.short()));
+    assert_eq!(world.registry.aliases(NAME).await.unwrap()[ALIAS], holder);
+    let history = world.registry.history(NAME, ALIAS).await.unwrap();
+    let shown: Vec<_> = history.iter().map(ToString::to_string).collect();
+    assert!(shown[0].ends_with("OVERRIDDEN, override: the gate is wrong"), "{shown:?}");
+    assert!(shown[2].contains("2 to 1 ") && shown[2].contains("OVERRIDDEN, rollback"), "{shown:?}");
+    assert!(world.registry.version(NAME, 3).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_search_finds_what_meets_every_condition() {
+    let (world, [first, second]) = overridden().await;
+    let registry = &world.registry;
+    registry.register("other", &first, on(4)).await.unwrap();
+    registry.tag(NAME, Some(1), "team", "ground", on(4)).await.unwrap();
+    registry.tag("other", None, "team", "air", on(4)).await.unwrap();
+    for (model, auc) in [(first, 0.6), (second, 0.8)] {
+        let evaluation = Evaluation {
+            model,
+            training_set: Digest::of("a holdout"),
+            rows: 1,
+            unit: TimeBlocks::days(),
+            units: 1,
+            confidence: 0.95,
+            metrics: BTreeMap::from([("auc".into(), Estimate { value: auc, low: auc, high: auc })]),
+            comparison: None,
+        };
+        world.store.put(&evaluation, &[]).await.unwrap();
+    }
+    let found = |search: Search| async move {
+        let found = registry.search(&search).await.unwrap();
+        found
+            .iter()
+            .map(|s| format!("{}{}", s.name, s.version.version))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let all = Search::new;
+    assert_eq!(found(all()).await, "late1 late2 other1");
+    assert_eq!(found(all().limit(2)).await, "late1 late2");
+    assert_eq!(found(all().name_part("LAT")).await, "late1 late2");
+    assert_eq!(found(all().alias(ALIAS)).await, "late2");
+    assert_eq!(found(all().tagged("team")).await, "late1 other1");
+    assert_eq!(found(all().tag("team", "air")).await, "other1");
+    assert_eq!(found(all().overridden(true)).await, "late1");
+    assert_eq!(found(all().algorithm("test")).await, "late1 late2 other1");
+    assert_eq!(found(all().algorithm("another")).await, "");
+    assert_eq!(found(all().metric_at_least("auc", 0.8)).await, "late2");
+    assert_eq!(found(all().metric_at_most("auc", 0.7)).await, "late1 other1");
+    let between = all().metric_at_least("auc", 0.65).metric_at_most("auc", 0.75);
+    assert_eq!(found(between).await, "");
+    assert_eq!(found(all().metric_at_least("brier", 0.0)).await, "");
+}
+
+#[tokio::test]
+async fn a_registry_that_starts_from_a_snapshot_comes_to_the_same() {
+    let (world, _) = overridden().await;
+    world.registry.tag(NAME, Some(1), "k", "v", on(3)).await.unwrap();
+    let blob = world.registry.snapshot(on(4)).await.unwrap();
+    world.registry.tag(NAME, Some(2), "k", "w", on(5)).await.unwrap();
+    let everything = |registry: Registry| async move {
+        let versions = registry.search(&Search::new()).await.unwrap();
+        let aliases = registry.history(NAME, ALIAS).await.unwrap();
+        (versions, aliases, registry.tag_history(NAME, Some(1)).await.unwrap())
+    };
+    // Without the store the registry folds the whole log; with it, from the snapshot.
+    let folded =
+        everything(Registry::new(Arc::new(MemoryStore::default()), world.log.clone())).await;
+    let quick = Registry::new(world.store.clone(), world.log.clone());
+    assert_eq!(everything(quick).await, folded);
+    assert_eq!(world.registry.check_snapshots().await.unwrap(), 1);
+
+    // An entry that names another blob as what the log comes to is found out.
+    let lie = String::from_utf8(world.store.get_blob(&blob).await.unwrap().to_vec()).unwrap();
+    let lie =
+        world.store.put_blob(lie.replace("the gate is wrong", "as agreed").into()).await.unwrap();
+    let forged = Entry {
+        at: on(6).at,
+        actor: Actor::system("forger"),
+        operation: OperationId::new("forgery", on(6).at),
+        event: Event::Folded { size: 6 },
+        subject: lie,
+        evidence: vec![],
+    };
+    world.log.append(&[forged], None).await.unwrap();
+    let error = world.registry.check_snapshots().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("entry 7"), "{error}");
+}
+
+/// One entry of each type, as the first version that knew it wrote it.
+#[test]
+fn entries_that_were_written_once_are_read_for_ever_and_written_the_same() {
+    let lines = include_str!("../fixtures/entries.jsonl");
+    let mut types = std::collections::BTreeSet::new();
+    for line in lines.lines() {
+        let entry: Entry = serde_json::from_str(line).unwrap();
+        assert_eq!(String::from_utf8(entry.to_bytes().unwrap()).unwrap(), line);
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        types.insert(value["event"]["type"].as_str().unwrap().to_owned());
+    }
+    let known = "alias_moved configured data_snapshot decided deployed drift_alarm erased evaluated \
+                 folded packaged ran registered released removed retrain_abandoned \
+                 retrain_requested tagged trained";
+    assert_eq!(types.into_iter().collect::<Vec<_>>().join(" "), known);
 }
