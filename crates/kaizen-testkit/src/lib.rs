@@ -23,6 +23,8 @@ mod fakes;
 pub mod online_store;
 pub mod point_in_time;
 pub mod source;
+mod story;
 pub mod target;
 
 pub use fakes::{FaultyLog, ManualClock, MemoryLog, MemoryStore};
+pub use story::{Story, story};

@@ -125,7 +125,7 @@ impl Search {
             && self.tags.iter().all(tagged)
     }
 
-    fn from_log(&self, fold: &Fold) -> Vec<VersionState> {
+    fn candidates(&self, fold: &Fold) -> Vec<VersionState> {
         let part = self.name_part.as_ref().map(|part| part.to_lowercase());
         let mut found = Vec::new();
         for name in fold.names() {
@@ -177,7 +177,7 @@ impl Registry {
     ///
     /// As reading the records, if it comes to that.
     pub async fn search(&self, search: &Search) -> Result<Vec<VersionState>> {
-        let candidates = search.from_log(&*self.current().await?);
+        let candidates = search.candidates(&*self.current().await?);
         let mut found = Vec::new();
         for state in candidates {
             if found.len() >= search.limit {

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use kaizen_core::record::{Algorithm, Model, Predictions, Release, TrainingSet};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog as _, DataType, Digest, Entry, ErrorKind, Event, Field,
-    OperationId, Payload, Record, Records, Signature, Timestamp, media_type,
+    ArtifactStore, DataType, Digest, ErrorKind, Event, Field, Payload, Record, Records, Signature,
+    Timestamp, media_type,
 };
 use kaizen_store::{LineageIndex, ancestors, children, descendants, lineage};
-use kaizen_testkit::{MemoryLog, MemoryStore};
+use kaizen_testkit::{MemoryLog, MemoryStore, story};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -163,34 +163,26 @@ async fn the_walk_leads_from_a_prediction_to_the_source_file_and_back() {
     assert!(batches.len() == 2 && batches.contains(&first) && batches.contains(&second));
     assert!(down.to_string().contains("made of it:\n  source"), "{down}");
 
-    // What the log says of each step, and the same as data.
-    let log = MemoryLog::default();
-    let at = Timestamp::from_micros(5);
-    let entry = |event, subject| Entry {
-        at,
-        actor: Actor::person("ada"),
-        operation: OperationId::new("test", at),
-        event,
-        subject,
-        evidence: vec![],
-    };
-    let entries = [entry(Event::Trained, model), entry(Event::Released, model)];
-    log.append(&entries, None).await.unwrap();
-    let told = up.with_log(&log).await.unwrap();
-    let said = told.steps()[1].said.clone().unwrap();
-    assert_eq!((said.index, said.event), (0, Event::Trained));
-    assert!(told.steps()[0].said.is_none());
-    assert!(told.to_string().contains(", 1970-01-01T00:00:00.000005Z by ada\n"), "{told}");
-    let json = serde_json::to_value(&told).unwrap();
-    assert_eq!(json["ancestors"][1]["said"]["actor"]["person"], "ada");
-    assert_eq!(json["ancestors"][4]["name"], "2013/01.parquet");
-
     let index = LineageIndex::read(&store).await.unwrap();
     let paths: Vec<_> = index.files().into_iter().map(|(_, path)| path).collect();
     assert!(paths.contains(&"2013/02.parquet") && paths.len() == 2, "{paths:?}");
     assert_eq!(index.beginning_with(&model.hex()[..16]), [model]);
     let unknown = descendants(&store, &Digest::of("nothing")).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_lineage_tells_what_the_log_first_says_of_each_step() {
+    let (store, log) = (MemoryStore::default(), MemoryLog::default());
+    let story = story(&store, &log).await.unwrap();
+    let told = lineage(&store, &story.predictions).await.unwrap().with_log(&log).await.unwrap();
+    assert!(told.steps()[0].said.is_none(), "the log has no entry about the batch");
+    let said = told.steps()[1].said.clone().unwrap();
+    assert_eq!((said.index, said.event), (11, Event::Trained));
+    assert!(told.to_string().contains(", 2013-03-03T00:00:00.000000Z by cycle\n"), "{told}");
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(json["ancestors"][1]["said"]["actor"]["system"], "cycle");
+    assert_eq!(json["ancestors"][4]["name"], "2012.parquet");
 }
 
 #[tokio::test]
