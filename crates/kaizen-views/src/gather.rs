@@ -1,0 +1,122 @@
+//! What several views need to know of a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaizen_core::record::{TrainingSet, artifact_type};
+use kaizen_core::{
+    ArtifactStore, AuditLog, Context, Digest, Entry, ErrorKind, Manifest, Record, Records, Result,
+    Stored,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// So many entries of the log are read at once.
+const PAGE: u64 = 4_096;
+
+/// Visits every entry of the log with its index.
+pub(crate) async fn entries(
+    log: &dyn AuditLog,
+    range: std::ops::Range<u64>,
+    mut visit: impl FnMut(u64, Entry),
+) -> Result<()> {
+    let mut start = range.start;
+    while start < range.end {
+        let end = range.end.min(start + PAGE);
+        for (index, entry) in (start..).zip(log.read(start..end).await?) {
+            visit(index, entry);
+        }
+        start = end;
+    }
+    Ok(())
+}
+
+/// The entries about these digests, in the order of the log.
+pub(crate) async fn entries_about(
+    log: &dyn AuditLog,
+    subjects: &BTreeSet<Digest>,
+) -> Result<BTreeMap<Digest, Vec<(u64, Entry)>>> {
+    let mut found: BTreeMap<Digest, Vec<(u64, Entry)>> = BTreeMap::new();
+    let size = log.size().await?;
+    entries(log, 0..size, |index, entry| {
+        if subjects.contains(&entry.subject) {
+            found.entry(entry.subject).or_default().push((index, entry));
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// The statements of one kind about a record, ordered by digest.
+pub(crate) async fn statements<R: Record>(
+    store: &dyn ArtifactStore,
+    subject: &Digest,
+) -> Result<Vec<Stored<R>>> {
+    let kind = artifact_type(R::KIND);
+    let mut found = Vec::new();
+    for id in store.referrers(subject).await? {
+        if store.manifest(&id).await?.artifact_type.as_ref() == Some(&kind) {
+            found.push(store.get::<R>(&id).await?);
+        }
+    }
+    Ok(found)
+}
+
+/// A file of a source, as a training set lists it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SourceFile {
+    pub(crate) path: String,
+    pub(crate) digest: Digest,
+}
+
+/// The summary of a column, as a training set has it; all but the name may be missing.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ColumnSummary {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) rows: String,
+    #[serde(default)]
+    pub(crate) missing: String,
+    #[serde(default)]
+    pub(crate) distinct: Option<u64>,
+    #[serde(default)]
+    pub(crate) min: Option<f64>,
+    #[serde(default)]
+    pub(crate) max: Option<f64>,
+    #[serde(default)]
+    pub(crate) mean: Option<f64>,
+}
+
+/// The files of the sources of a training set; none if it does not say, or no longer.
+pub(crate) async fn files(
+    store: &dyn ArtifactStore,
+    manifest: &Manifest,
+) -> Result<BTreeMap<String, Vec<SourceFile>>> {
+    Ok(json(store, manifest, TrainingSet::SOURCES).await?.unwrap_or_default())
+}
+
+/// The summaries of the columns of a training set; none if it does not say, or no longer.
+pub(crate) async fn columns(
+    store: &dyn ArtifactStore,
+    manifest: &Manifest,
+) -> Result<Vec<ColumnSummary>> {
+    Ok(json(store, manifest, TrainingSet::COLUMNS).await?.unwrap_or_default())
+}
+
+async fn json<T: DeserializeOwned>(
+    store: &dyn ArtifactStore,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Option<T>> {
+    let Some(layer) = manifest.layers.iter().find(|layer| layer.title() == Some(name)) else {
+        return Ok(None);
+    };
+    match store.get_blob(&layer.digest).await {
+        Ok(bytes) => {
+            let value = serde_json::from_slice(&bytes);
+            value.context(ErrorKind::Corrupt, format!("{name} {}", layer.digest)).map(Some)
+        }
+        // Removed for good, as after an erasure.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
