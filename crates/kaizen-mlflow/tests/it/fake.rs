@@ -1,0 +1,75 @@
+//! Against a server that answers badly, or not at all.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use kaizen_core::{ErrorKind, Result};
+use kaizen_mlflow::{Exported, MlflowExporter};
+use kaizen_testkit::Story;
+
+use crate::World;
+
+/// Exports to a server that answers everything so.
+async fn export_to(status: StatusCode, body: String) -> Result<Exported> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = move || {
+        let body = body.clone();
+        async move { (status, body).into_response() }
+    };
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    let world = World::new().await;
+    let exporter = MlflowExporter::new(&format!("http://{address}/base/")).unwrap();
+    let exporter = exporter.token("hush-hush");
+    assert!(!format!("{exporter:?}").contains("hush"), "a token is never shown");
+    exporter.export(&*world.store, &*world.log, &world.registry, Story::NAME).await
+}
+
+#[tokio::test]
+async fn bad_answers_are_errors_that_name_the_server_and_the_call() {
+    let said = r#"{"error_code":"X","message":"no\u001b[2J room"}"#;
+    let cases = [
+        (500, said, ErrorKind::Unavailable),
+        (429, "", ErrorKind::Unavailable),
+        (400, said, ErrorKind::Invalid),
+        (403, "<html>", ErrorKind::Refused),
+        (302, "", ErrorKind::Invalid),
+        (200, "<html>", ErrorKind::Corrupt),
+        (200, "{}", ErrorKind::Corrupt),
+        (200, "[1]", ErrorKind::Corrupt),
+    ];
+    for (status, body, kind) in cases {
+        let status = StatusCode::from_u16(status).unwrap();
+        let error = export_to(status, body.to_owned()).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status} {body}: {error:?}");
+        let text = format!("{error:#}");
+        assert!(text.contains("MLflow server") && !text.contains('\u{1b}'), "{text}");
+        assert!(!text.contains("hush"), "{text}");
+    }
+    let endless = export_to(StatusCode::OK, " ".repeat((16 << 20) + 1)).await.unwrap_err();
+    assert_eq!(endless.kind(), ErrorKind::Limit);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_and_a_bad_name_or_address_is_refused() {
+    let world = World::new().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let exporter = MlflowExporter::new(&format!("http://{address}")).unwrap();
+    let export = |name: &'static str| {
+        let (exporter, world) = (&exporter, &world);
+        async move { exporter.export(&*world.store, &*world.log, &world.registry, name).await }
+    };
+    assert_eq!(export("late").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    for bad in ["", "a'b", "a/b", "a%b"] {
+        assert_eq!(export(bad).await.unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+    }
+    for bad in ["", "ftp://host", "http://user:secret@host", "http:"] {
+        let error = MlflowExporter::new(bad).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Invalid && !error.to_string().contains("secret"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! The crate as its users see it.
+
+#![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod fake;
+mod server;
+
+use std::sync::Arc;
+
+use kaizen_store::Registry;
+use kaizen_testkit::{MemoryLog, MemoryStore, Story, story};
+
+/// The history of `kaizen_testkit::story`, in memory.
+struct World {
+    store: Arc<MemoryStore>,
+    log: Arc<MemoryLog>,
+    registry: Registry,
+    story: Story,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (store, log) = (Arc::new(MemoryStore::default()), Arc::new(MemoryLog::default()));
+        let story = story(&*store, &*log).await.unwrap();
+        let registry = Registry::new(store.clone(), log.clone());
+        Self { store, log, registry, story }
+    }
+}
