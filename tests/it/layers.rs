@@ -10,7 +10,7 @@ use crate::repository;
 ///
 /// Rows 3 and 4 are the stages: they do not know each other beyond the edges listed here. Only the
 /// crate `kaizen` knows the order of the loop.
-const LAYERS: [(u8, &str, &[&str]); 15] = [
+const LAYERS: [(u8, &str, &[&str]); 18] = [
     (0, "kaizen-core", &[]),
     (1, "kaizen-table", &["kaizen-core"]),
     (2, "kaizen-stats", &["kaizen-core", "kaizen-table"]),
@@ -23,6 +23,8 @@ const LAYERS: [(u8, &str, &[&str]); 15] = [
     (3, "kaizen-drift", &["kaizen-core", "kaizen-table", "kaizen-stats"]),
     (3, "kaizen-oci", &["kaizen-core", "kaizen-store"]),
     (3, "kaizen-package", &["kaizen-core"]),
+    (3, "kaizen-views", &["kaizen-core", "kaizen-store"]),
+    (3, "kaizen-mlflow", &["kaizen-core", "kaizen-store"]),
     (4, "kaizen-serve", &["kaizen-core", "kaizen-table", "kaizen-package"]),
     (4, "kaizen-deploy", &["kaizen-core", "kaizen-stats", "kaizen-package"]),
     (
@@ -44,6 +46,7 @@ const LAYERS: [(u8, &str, &[&str]); 15] = [
             "kaizen-deploy",
         ],
     ),
+    (5, "kaizen-cli", &["kaizen-core", "kaizen-store", "kaizen-views"]),
 ];
 
 /// The packages at the top level: they may use every crate, and none may use them.

@@ -1,0 +1,159 @@
+//! What the program is told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kaizen_core::Digest;
+
+/// Looks into a Kaizen store and its audit log, and checks them.
+#[derive(Debug, Parser)]
+#[command(name = "kaizen", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where things are.
+#[derive(Args, Debug)]
+pub(crate) struct Place {
+    /// The directory of the store.
+    #[arg(long, global = true, env = "KAIZEN_STORE", default_value = "store", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// The directory of the log.
+    #[arg(long, global = true, env = "KAIZEN_LOG", default_value = "log", value_name = "DIR")]
+    pub(crate) log: PathBuf,
+    /// The public key of the log, `name+hash+base64`, or a file that holds it.
+    #[arg(long, global = true, env = "KAIZEN_KEY", value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    pub(crate) fn is_on(self, terminal: bool) -> bool {
+        match self {
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The audit log.
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Models, their versions, aliases and tags.
+    Models(Models),
+    /// A model card of a version, in Markdown or HTML.
+    Card(Card),
+    /// What something was made from, and what was made of it.
+    Lineage(Lineage),
+}
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Read the whole log and check every byte of it.
+    Verify,
+    /// Show entries.
+    Show(Show),
+}
+
+/// Which entries to show.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// From this index on, instead of the last ones.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) from: Option<u64>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub(crate) count: u64,
+    /// Only entries about this digest or its first digits, or with it as evidence.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) about: Option<String>,
+    /// Only entries of this type, such as `alias_moved`.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// Only entries of this person or program.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) actor: Option<String>,
+}
+
+/// Which models to list.
+#[derive(Args, Debug)]
+pub(crate) struct Models {
+    /// Only names with this in them.
+    pub(crate) name: Option<String>,
+    /// Only holders of this alias.
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+    /// Only versions with this tag, `KEY` or `KEY=VALUE`; may be given several times.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
+    /// Only models of this algorithm.
+    #[arg(long)]
+    pub(crate) algorithm: Option<String>,
+    /// Only versions that a person set above the gates.
+    #[arg(long)]
+    pub(crate) overridden: bool,
+    /// Show every move of every alias, and every tag that was set or taken away.
+    #[arg(long)]
+    pub(crate) history: bool,
+}
+
+/// Which card.
+#[derive(Args, Debug)]
+pub(crate) struct Card {
+    /// The version: `NAME@ALIAS`, `NAME:NUMBER`, or `NAME` for the champion.
+    pub(crate) model: String,
+    /// As one HTML page, instead of Markdown.
+    #[arg(long)]
+    pub(crate) html: bool,
+    /// The currency of the metric `value`.
+    #[arg(long)]
+    pub(crate) currency: Option<String>,
+}
+
+/// Of what to show the lineage.
+#[derive(Args, Debug)]
+pub(crate) struct Lineage {
+    /// A digest or its first digits (six or more), the path of a source's file, `NAME@ALIAS`, or
+    /// `NAME:NUMBER`.
+    pub(crate) what: String,
+    /// Only what it was made from.
+    #[arg(long, conflicts_with = "down")]
+    pub(crate) up: bool,
+    /// Only what was made of it.
+    #[arg(long)]
+    pub(crate) down: bool,
+}
+
+/// Whether a text is a digest, or the first digits of one; gives those.
+pub(crate) fn digits(text: &str) -> Option<String> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let fits = (6..=2 * size_of::<Digest>()).contains(&hex.len())
+        && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+    fits.then(|| hex.to_owned())
+}

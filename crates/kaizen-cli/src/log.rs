@@ -1,0 +1,146 @@
+//! `kaizen log`.
+
+use kaizen_core::{Actor, AliasChange, AuditLog, Entry, Event, Result};
+use kaizen_store::LocalLog;
+use serde_json::{Value, json};
+
+use crate::arguments::{Place, Show, digits};
+use crate::print::{Cell, Printer, Style, cell, instant};
+
+/// So many entries are read at once.
+const PAGE: u64 = 4_096;
+
+/// Reads the whole log and checks every byte of it.
+pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<()> {
+    let verified = LocalLog::verify(&place.log, &place.key()?).await?;
+    if out.is_json() {
+        return out.json(&json!({
+            "origin": verified.origin,
+            "size": verified.size.to_string(),
+            "root": verified.root,
+            "checkpoint": verified.checkpoint.note,
+        }));
+    }
+    out.table(&[
+        vec![cell("log", Style::Quiet), cell(&verified.origin, Style::Strong)],
+        vec![cell("entries", Style::Quiet), cell(verified.size, Style::Plain)],
+        vec![cell("root", Style::Quiet), cell(verified.root, Style::Plain)],
+        vec![cell("state", Style::Quiet), cell("verified, to the last byte", Style::Good)],
+    ])
+}
+
+/// Shows entries: the last ones, or those from an index on.
+pub(crate) async fn show(place: &Place, show: &Show, out: &mut Printer<'_>) -> Result<()> {
+    let log = place.log().await?;
+    let found = match show.from {
+        Some(from) => forwards(log.as_ref(), show, from).await?,
+        None => backwards(log.as_ref(), show).await?,
+    };
+    if out.is_json() {
+        let entries: Vec<_> = found
+            .iter()
+            .map(|(index, entry)| json!({ "index": index.to_string(), "entry": entry }))
+            .collect();
+        return out.json(&entries);
+    }
+    let rows: Vec<_> = found.iter().map(|(index, entry)| row(*index, entry)).collect();
+    out.table(&rows)
+}
+
+async fn forwards(log: &dyn AuditLog, show: &Show, from: u64) -> Result<Vec<(u64, Entry)>> {
+    let (mut found, mut start, size) = (Vec::new(), from, log.size().await?);
+    while start < size && (found.len() as u64) < show.count {
+        let end = size.min(start + PAGE);
+        let page =
+            (start..).zip(log.read(start..end).await?).filter(|(_, entry)| fits(show, entry));
+        let left = show.count as usize - found.len();
+        found.extend(page.take(left));
+        start = end;
+    }
+    Ok(found)
+}
+
+async fn backwards(log: &dyn AuditLog, show: &Show) -> Result<Vec<(u64, Entry)>> {
+    let (mut found, mut end) = (Vec::new(), log.size().await?);
+    while end > 0 && (found.len() as u64) < show.count {
+        let start = end.saturating_sub(PAGE);
+        let page: Vec<_> = (start..).zip(log.read(start..end).await?).collect();
+        let page = page.into_iter().rev().filter(|(_, entry)| fits(show, entry));
+        let left = show.count as usize - found.len();
+        found.extend(page.take(left));
+        end = start;
+    }
+    found.reverse();
+    Ok(found)
+}
+
+fn fits(show: &Show, entry: &Entry) -> bool {
+    let about = |wanted: &String| {
+        let wanted = digits(wanted).unwrap_or_else(|| wanted.clone());
+        let mut all = std::iter::once(&entry.subject).chain(&entry.evidence);
+        all.any(|digest| digest.hex().starts_with(&wanted))
+    };
+    let actor = |wanted: &String| {
+        let (Actor::Person(name) | Actor::System(name)) = &entry.actor;
+        name == wanted
+    };
+    show.about.as_ref().is_none_or(about)
+        && show.kind.as_ref().is_none_or(|wanted| *wanted == kind(&entry.event))
+        && show.actor.as_ref().is_none_or(actor)
+}
+
+/// The type of an event, as it stands in its JSON.
+pub(crate) fn kind(event: &Event) -> String {
+    let value = serde_json::to_value(event).unwrap_or_default();
+    value.get("type").and_then(Value::as_str).unwrap_or("unknown").to_owned()
+}
+
+fn row(index: u64, entry: &Entry) -> Vec<Cell> {
+    let (what, style) = sentence(&entry.event);
+    let person = matches!(entry.actor, Actor::Person(_));
+    vec![
+        cell(index, Style::Quiet),
+        cell(instant(entry.at), Style::Plain),
+        cell(&entry.actor, if person { Style::Strong } else { Style::Plain }),
+        cell(entry.subject.short(), Style::Quiet),
+        cell(what, style),
+    ]
+}
+
+/// What happened, in words.
+fn sentence(event: &Event) -> (String, Style) {
+    let plain = |text: String| (text, Style::Plain);
+    match event {
+        Event::Ran { step } => plain(format!("ran step {step}")),
+        Event::Decided { approved: true } => ("decided: approved".to_owned(), Style::Good),
+        Event::Decided { approved: false } => ("decided: refused".to_owned(), Style::Warn),
+        Event::Registered { name, version } => {
+            plain(format!("registered {name} version {version}"))
+        }
+        Event::AliasMoved { name, alias, from, to, change } => {
+            let from = from.map_or_else(String::new, |from| format!(" from {from}"));
+            let moved = format!("{alias} of {name} moved{from} to {to}");
+            match change {
+                AliasChange::Promotion => (format!("{moved}, promotion"), Style::Good),
+                AliasChange::Rollback => (format!("{moved}, rollback"), Style::Warn),
+                AliasChange::Override { reason } => {
+                    (format!("{moved}, OVERRIDE: {reason}"), Style::Bad)
+                }
+            }
+        }
+        Event::Tagged { name, version, key, value } => {
+            let version = version.map_or_else(String::new, |v| format!(" version {v}"));
+            plain(match value {
+                Some(value) => format!("tagged {name}{version} {key}={value}"),
+                None => format!("took tag {key} from {name}{version}"),
+            })
+        }
+        Event::Deployed { target, step } => plain(format!("deployment on {target}: {step}")),
+        Event::DriftAlarm => ("drift alarm".to_owned(), Style::Bad),
+        Event::Removed { reason } => (format!("removed for good: {reason}"), Style::Warn),
+        Event::RetrainAbandoned { reason } => {
+            (format!("gave up retraining: {reason}"), Style::Warn)
+        }
+        other => plain(kind(other).replace('_', " ")),
+    }
+}

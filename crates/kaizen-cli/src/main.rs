@@ -1,0 +1,33 @@
+//! The program `kaizen`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use kaizen_core::{Error, ErrorKind, Result};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "kaizen: {error:#}");
+            ExitCode::from(if error.kind() == ErrorKind::Invalid { 2 } else { 1 })
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| Error::internal("runtime").with_source(error))?;
+    let stdout = std::io::stdout();
+    let mut out = String::new();
+    let done =
+        runtime.block_on(kaizen_cli::run(std::env::args_os(), &mut out, stdout.is_terminal()));
+    // Also what was found before an error: that a log is damaged, and where.
+    match stdout.lock().write_all(out.as_bytes()) {
+        // Whoever read it has seen enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => done,
+        Err(error) => Err(Error::new(ErrorKind::Unavailable, "standard output").with_source(error)),
+        Ok(()) => done,
+    }
+}

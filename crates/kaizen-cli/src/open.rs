@@ -1,0 +1,112 @@
+//! Opening what the arguments name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kaizen_core::{
+    ArtifactStore, AuditLog, Context, Error, ErrorKind, Result, Signer, async_trait,
+};
+use kaizen_store::{LocalLog, LocalStore, Registry, VerifierKey, Version};
+
+use crate::arguments::Place;
+
+/// At most this many bytes in a file that holds a public key.
+const MAX_KEY: u64 = 4_096;
+
+/// Stands where a log wants a signer, and signs nothing: this program only reads.
+#[derive(Debug)]
+struct NoPrivateKey(VerifierKey);
+
+#[async_trait]
+impl Signer for NoPrivateKey {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn public_key(&self) -> [u8; 32] {
+        self.0.public_key()
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<[u8; 64]> {
+        Err(Error::refused(format!("log `{}`: opened without its private key", self.0.name())))
+    }
+}
+
+impl Place {
+    /// The public key of the log.
+    pub(crate) fn key(&self) -> Result<VerifierKey> {
+        let Some(said) = &self.key else {
+            let message = "the public key of the log: give --key or KAIZEN_KEY";
+            return Err(Error::invalid(message));
+        };
+        match said.parse() {
+            Ok(key) => Ok(key),
+            Err(error) => match read_key(Path::new(said))? {
+                Some(text) => text.trim().parse(),
+                None => Err(error),
+            },
+        }
+    }
+
+    pub(crate) async fn log(&self) -> Result<Arc<dyn AuditLog>> {
+        let dir = self.log.display();
+        if !self.log.join("checkpoint").is_file() {
+            return Err(Error::not_found(format!("log {dir}: there is none")));
+        }
+        let signer = Arc::new(NoPrivateKey(self.key()?));
+        Ok(Arc::new(LocalLog::open(self.log.clone(), signer).await?))
+    }
+
+    pub(crate) async fn store(&self) -> Result<Arc<dyn ArtifactStore>> {
+        let dir = self.store.display();
+        if !self.store.join("oci-layout").is_file() {
+            return Err(Error::not_found(format!("store {dir}: there is none")));
+        }
+        Ok(Arc::new(LocalStore::open(self.store.clone()).await?))
+    }
+
+    pub(crate) async fn registry(&self) -> Result<Registry> {
+        Ok(Registry::new(self.store().await?, self.log().await?))
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<String>> {
+    let Ok(metadata) = path.metadata() else { return Ok(None) };
+    let what = format!("key file {}", path.display());
+    if !metadata.is_file() || metadata.len() > MAX_KEY {
+        return Err(Error::invalid(format!("{what}: not a file of a public key")));
+    }
+    let text = std::fs::read_to_string(path).context(ErrorKind::Unavailable, &what)?;
+    if text.starts_with("PRIVATE+KEY+") {
+        return Err(Error::refused(format!("{what}: a private key; this needs the public one")));
+    }
+    Ok(Some(text))
+}
+
+/// The version that `NAME@ALIAS`, `NAME:NUMBER` or `NAME` says; `None` if the text has another form
+/// or no such name is known.
+pub(crate) async fn version_of(
+    registry: &Registry,
+    text: &str,
+) -> Result<Option<(String, Version)>> {
+    let names = registry.names().await?;
+    let known = |name: &str| names.iter().any(|known| known == name);
+    let found = if let Some((name, alias)) = text.rsplit_once('@').filter(|(name, _)| known(name)) {
+        let holder = registry.alias(name, alias).await?;
+        let message = format!("alias `{alias}` of `{name}`: nobody holds it");
+        (name, holder.context(ErrorKind::NotFound, message)?)
+    } else if let Some((name, number)) = text.rsplit_once(':').filter(|(name, _)| known(name)) {
+        let number: u32 =
+            number.parse().context(ErrorKind::Invalid, format!("version `{text}`"))?;
+        let version = registry.versions(name).await?.into_iter().find(|v| v.version == number);
+        let message = format!("version {number} of `{name}`: it is not registered");
+        (name, version.context(ErrorKind::NotFound, message)?)
+    } else if known(text) {
+        let holder = registry.alias(text, "champion").await?;
+        let message = format!("alias `champion` of `{text}`: nobody holds it");
+        (text, holder.context(ErrorKind::NotFound, message)?)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some((found.0.to_owned(), found.1)))
+}

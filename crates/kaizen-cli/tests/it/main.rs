@@ -1,0 +1,5 @@
+//! The program as its users run it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod program;

@@ -1,0 +1,194 @@
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use kaizen_core::AuditLog as _;
+use kaizen_store::{Ed25519Signer, LocalLog, LocalStore};
+use kaizen_testkit::{Story, story};
+use serde_json::Value;
+
+/// A store and a log with the history of `kaizen_testkit::story`, on disk.
+struct Place {
+    dir: tempfile::TempDir,
+    key: String,
+    story: Story,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path().join("store")).await.unwrap();
+        let signer = Ed25519Signer::from_seed("example.com/models", [7; 32]).unwrap();
+        let key = signer.verifier().to_string();
+        let log = LocalLog::open(dir.path().join("log"), Arc::new(signer)).await.unwrap();
+        let story = story(&store, &log).await.unwrap();
+        assert_eq!(log.size().await.unwrap(), 22);
+        Self { dir, key, story }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kaizen"));
+        command.current_dir(self.dir.path()).env("KAIZEN_KEY", &self.key).args(arguments);
+        command.env_remove("KAIZEN_STORE").env_remove("KAIZEN_LOG");
+        command
+    }
+
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let arguments = [arguments, &["--json"]].concat();
+        serde_json::from_str(&self.text(&arguments)).unwrap()
+    }
+
+    /// The exit code and what was said of it.
+    fn refused(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        (output.status.code().unwrap(), stderr(&output))
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_is_verified_with_its_public_key_alone() {
+    let place = Place::new().await;
+    let text = place.text(&["log", "verify"]);
+    assert!(
+        text.contains("entries  22\n") && text.contains("verified, to the last byte"),
+        "{text}"
+    );
+    let json = place.json(&["log", "verify"]);
+    assert_eq!((&json["origin"], &json["size"]), (&"example.com/models".into(), &"22".into()));
+    // The key may stand in a file.
+    std::fs::write(place.dir.path().join("key.pub"), format!("{}\n", place.key)).unwrap();
+    assert_eq!(place.text(&["log", "verify", "--key", "key.pub"]), text);
+
+    let other = Ed25519Signer::from_seed("example.com/models", [8; 32]).unwrap().verifier();
+    let (code, said) = place.refused(&["log", "verify", "--key", &other.to_string()]);
+    assert!(code == 1 && said.contains("checkpoint"), "{said}");
+    let mut none = place.command(&["log", "verify"]);
+    let said = stderr(&none.env_remove("KAIZEN_KEY").output().unwrap());
+    assert!(said.contains("give --key or KAIZEN_KEY"), "{said}");
+    let (_, said) = place.refused(&["log", "show", "--log", "nowhere"]);
+    assert!(said.contains("log nowhere: there is none"), "{said}");
+    assert!(!place.dir.path().join("nowhere").exists(), "looking makes nothing");
+}
+
+#[tokio::test]
+async fn entries_are_shown_in_lines_that_people_can_read() {
+    let place = Place::new().await;
+    let text = place.text(&["log", "show", "--type", "alias_moved"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let [first, second] = place.story.models.map(|id| id.short());
+    assert!(lines[0].contains(&first) && lines[0].contains("OVERRIDE: the gate counts"), "{text}");
+    assert!(lines[1].contains(&second) && lines[1].contains("from 1 to 2, promotion"), "{text}");
+    let person = lines[0].find(Story::PERSON).unwrap();
+    assert_eq!(lines[1].find("cycle"), Some(person), "columns stand below each other:\n{text}");
+    assert!(lines[0].contains("2013-03-02 00:00:00"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour where there is no terminal");
+    assert!(place.text(&["log", "show", "--color", "always"]).contains("\u{1b}["));
+
+    let last = place.json(&["log", "show", "--count", "2"]);
+    assert_eq!(last[1]["entry"]["event"]["type"], "retrain_abandoned");
+    assert_eq!((last.as_array().unwrap().len(), &last[1]["index"]), (2, &"21".into()));
+    let from = place.json(&["log", "show", "--from", "0", "--count", "3"]);
+    assert_eq!((from.as_array().unwrap().len(), &from[0]["index"]), (3, &"0".into()));
+    let about = place.json(&["log", "show", "--about", &place.story.models[0].hex()[..12]]);
+    let types = about.as_array().unwrap().iter().map(|e| e["entry"]["event"]["type"].clone());
+    let expected =
+        ["trained", "ran", "evaluated", "registered", "decided", "alias_moved"].map(Value::from);
+    assert_eq!(types.collect::<Vec<_>>(), expected);
+    assert_eq!(place.json(&["log", "show", "--actor", Story::PERSON])[0]["index"], "7");
+}
+
+#[tokio::test]
+async fn models_are_listed_and_an_override_is_marked() {
+    let place = Place::new().await;
+    let text = place.text(&["models"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("late  1  ") && lines[0].contains("OVERRIDDEN"), "{text}");
+    assert!(lines[1].starts_with("late  2  ") && lines[1].contains("champion"), "{text}");
+    assert!(lines[2].contains("OVERRIDDEN by ada") && lines[2].contains(Story::REASON), "{text}");
+    let json = place.json(&["models", "--overridden"]);
+    assert_eq!((json.as_array().unwrap().len(), &json[0]["overridden"]), (1, &true.into()));
+    assert_eq!(json[0]["overrides"][0]["reason"], Story::REASON);
+    assert_eq!(place.json(&["models", "--alias", "champion"])[0]["version"], 2);
+    assert_eq!(place.json(&["models", "LAT", "--tag", "purpose"]).as_array().unwrap().len(), 2);
+    assert_eq!(place.json(&["models", "--tag", "purpose=other"]), Value::Array(vec![]));
+    let history = place.text(&["models", "--history"]);
+    for part in ["champion of late", "– → 1", "1 → 2", "tags of late", "= warns of late flights"]
+    {
+        assert!(history.contains(part), "{part}\n{history}");
+    }
+    let card = place.text(&["card", "late:1", "--currency", "EUR"]);
+    assert!(card.starts_with("# late, version 1\n\n> **OVERRIDDEN by ada"), "{card}");
+    assert!(place.text(&["card", "late@champion", "--html"]).starts_with("<!DOCTYPE html>"));
+    assert_eq!(place.json(&["card", "late"])["version"]["version"], 2);
+    assert!(place.refused(&["card", "late:7"]).1.contains("version 7 of `late`"));
+    assert!(place.refused(&["card", "early"]).1.contains("model `early`"));
+}
+
+#[tokio::test]
+async fn lineage_leads_from_a_prediction_to_the_source_file_and_back() {
+    let place = Place::new().await;
+    let batch = &place.story.predictions.hex()[..10];
+    let up = place.text(&["lineage", batch, "--up"]);
+    let found: Vec<_> = up.lines().map(|l| l.split("  ").next().unwrap_or_default()).collect();
+    assert_eq!(found[0], "predictions");
+    for line in [
+        "└─ model",
+        "└─ training-set",
+        "├─ source flights",
+        "│  ├─ file 2012.parquet",
+        "│  └─ file 2013/day=2.parquet",
+        "└─ source weather",
+    ] {
+        assert!(up.contains(line), "{line}\n{up}");
+    }
+    assert!(up.contains("2013-03-03 00:00:00  cycle"), "{up}");
+    let down = place.text(&["lineage", "2013/day=1.parquet", "--down"]);
+    assert!(down.starts_with("file 2013/day=1.parquet") && down.contains("evaluation"), "{down}");
+    assert!(!down.contains("predictions"), "the second version answered:\n{down}");
+    let json = place.json(&["lineage", "2013/day=2.parquet"]);
+    let kinds: Vec<_> =
+        json["descendants"].as_array().unwrap().iter().map(|step| step["kind"].as_str()).collect();
+    assert!(
+        kinds.contains(&Some("predictions")) && kinds.contains(&Some("deployment")),
+        "{kinds:?}"
+    );
+    assert_eq!(place.json(&["lineage", "late@champion"])["ancestors"][0]["kind"], "model");
+    let (code, said) = place.refused(&["lineage", "nothing"]);
+    assert!(code == 1 && said.contains("`nothing`: nothing has this name"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named_and_what_is_misspelt_is_explained() {
+    let place = Place::new().await;
+    let blob = place.dir.path().join("store/blobs/sha256").join(place.story.models[0].hex());
+    flip(&blob);
+    let (code, said) = place.refused(&["lineage", "2013/day=1.parquet"]);
+    assert!(code == 1 && said.contains(&place.story.models[0].hex()), "{said}");
+    let (code, said) = place.refused(&["modles"]);
+    assert!(code == 2 && said.contains("models"), "{said}");
+    assert!(place.text(&["--help"]).contains("lineage"));
+    assert!(place.text(&["--version"]).starts_with("kaizen "));
+    // A file that holds the private key is not taken for the public one, nor shown.
+    std::fs::write(place.dir.path().join("key"), "PRIVATE+KEY+x+00000000+secret").unwrap();
+    let (_, said) = place.refused(&["log", "verify", "--key", "key"]);
+    assert!(said.contains("a private key") && !said.contains("secret"), "{said}");
+}
