@@ -89,16 +89,26 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
-    /// Takes a blob or a manifest out of the store if it was put last before `before`; whether it
-    /// did. Collection of garbage calls it: a store that can makes it one step, so that what is
-    /// put at the same time is not taken.
-    async fn remove_stale(&self, digest: &Digest, before: Timestamp) -> Result<bool> {
-        match self.stored_at(digest).await? {
-            Some(at) if at < before => {
-                Ok(self.remove_manifest(digest).await? || self.remove_blob(digest).await?)
+    /// Takes those of these blobs and manifests out of the store that were put last before
+    /// `before`, and gives them. Collection of garbage calls it: a store that can makes it one
+    /// step, so that what is put at the same time is not taken.
+    async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
+        let mut removed = Vec::new();
+        for digest in digests {
+            if self.stored_at(digest).await?.is_some_and(|at| at < before)
+                && (self.remove_manifest(digest).await? || self.remove_blob(digest).await?)
+            {
+                removed.push(*digest);
             }
-            _ => Ok(false),
         }
+        Ok(removed)
+    }
+
+    /// Clears away what puts that never ended left behind before this instant, and gives its size
+    /// in bytes. A store in which nothing is left behind has nothing to do.
+    async fn remove_unfinished(&self, before: Timestamp) -> Result<u64> {
+        let _ = before;
+        Ok(0)
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
 
+mod store;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -164,6 +164,12 @@ pub(crate) fn place(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<()> 
     files.sync_dir(dir).map_err(|error| failed(dir, error))
 }
 
+/// Whether a file bears a temporary name.
+pub(crate) fn is_draft(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') && name.ends_with(TEMPORARY)
+}
+
 /// The bytes of a file, or `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {

@@ -1,26 +1,23 @@
 //! `index.json`: the view of which blobs are manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kaizen_core::{Context, Descriptor, Digest, ErrorKind, Manifest, Result, media_type};
+use kaizen_core::{Bytes, Context, Descriptor, Digest, ErrorKind, Manifest, Result, media_type};
 use serde_json::{Value, json};
 
-use crate::files;
-
-/// What tells one version of a file from the next.
-type Stamp = (u64, SystemTime);
+/// At most this many bytes in an index: some million manifests.
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// The index as it stood when it was last read, and what follows from its manifests.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// The whole document: entries and fields of other tools are kept as they are.
     document: Value,
+    /// Each with its subject.
     manifests: BTreeMap<Digest, Option<Digest>>,
     /// Pairs of a subject and a manifest about it.
     referrers: BTreeSet<(Digest, Digest)>,
-    stamp: Option<Stamp>,
 }
 
 impl Default for Index {
@@ -33,7 +30,6 @@ impl Default for Index {
             }),
             manifests: BTreeMap::new(),
             referrers: BTreeSet::new(),
-            stamp: None,
         }
     }
 }
@@ -47,68 +43,70 @@ impl Index {
         self.manifests.keys().copied().collect()
     }
 
+    /// What is known of the subject of a listed manifest.
+    pub(crate) fn subject(&self, manifest: &Digest) -> Option<Option<Digest>> {
+        self.manifests.get(manifest).copied()
+    }
+
     pub(crate) fn referrers(&self, subject: &Digest) -> Vec<Digest> {
         let first = (*subject, Digest::from_bytes([0; 32]));
         let about = self.referrers.range(first..).take_while(|(of, _)| of == subject);
         about.map(|(_, manifest)| *manifest).collect()
     }
 
-    /// Whether the file at `path` is the one that was read or written last.
-    pub(crate) fn is_current(&self, path: &Path) -> bool {
-        self.stamp.is_some() && self.stamp == stamp(path)
+    /// Reads the document, and lists its manifests; `None` if it is no index.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Value, BTreeSet<Digest>)> {
+        let document: Value = serde_json::from_slice(bytes).ok()?;
+        let listed = document.get("manifests")?.as_array()?;
+        let listed = listed.iter().filter_map(manifest_of).collect();
+        Some((document, listed))
     }
 
-    /// Says that the file at `path` now holds this index.
-    pub(crate) fn written(&mut self, path: &Path) {
-        self.stamp = stamp(path);
-    }
-
-    /// Reads the index; `None` if it is missing or no index. `subject` reads a manifest's subject,
-    /// and is only asked about manifests that `self` does not know.
-    pub(crate) fn read(
-        &self,
-        path: &Path,
-        subject: impl Fn(&Digest) -> Option<Digest>,
-    ) -> Result<Option<Self>> {
-        let stamp = stamp(path);
-        let Some(bytes) = files::read(path)? else { return Ok(None) };
-        let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { return Ok(None) };
-        let Some(entries) = document.get("manifests").and_then(Value::as_array) else {
-            return Ok(None);
-        };
-        let mut read = Self { stamp, ..Self::default() };
-        for digest in entries.iter().filter_map(manifest_of) {
-            let known = self.manifests.get(&digest).copied();
-            read.insert(digest, known.unwrap_or_else(|| subject(&digest)));
+    /// The index of this document, whose manifests have these subjects.
+    pub(crate) fn new(
+        document: Value,
+        subjects: impl IntoIterator<Item = (Digest, Option<Digest>)>,
+    ) -> Self {
+        let mut index = Self { document, ..Self::default() };
+        for (manifest, subject) in subjects {
+            index.insert(manifest, subject);
         }
-        read.document = document;
-        Ok(Some(read))
+        index
     }
 
-    /// Adds a manifest.
-    pub(crate) fn add(&mut self, manifest: &Manifest, bytes: &[u8]) -> Result<()> {
-        let mut descriptor = Descriptor::of(media_type::MANIFEST, bytes);
-        descriptor.artifact_type.clone_from(&manifest.artifact_type);
-        let digest = descriptor.digest;
-        let entry =
-            serde_json::to_value(descriptor).context(ErrorKind::Internal, "descriptor as JSON")?;
+    /// Adds manifests; those that are listed already stay as they are.
+    pub(crate) fn add<'a>(
+        &mut self,
+        manifests: impl IntoIterator<Item = (&'a Manifest, &'a [u8])>,
+    ) -> Result<()> {
+        let mut added = Vec::new();
+        for (manifest, bytes) in manifests {
+            let descriptor = entry(manifest, bytes);
+            if self.contains(&descriptor.digest) {
+                continue;
+            }
+            self.insert(descriptor.digest, manifest.subject.as_ref().map(|s| s.digest));
+            let entry = serde_json::to_value(descriptor);
+            added.push(entry.context(ErrorKind::Internal, "descriptor as JSON")?);
+        }
         let entries = self.document.get_mut("manifests").and_then(Value::as_array_mut);
         let entries = entries.context(ErrorKind::Internal, "index.json without manifests")?;
-        entries.push(entry);
+        entries.append(&mut added);
         // By digest, so that the same manifests give the same bytes in whatever order they came.
         entries.sort_by(|a, b| digest_text(a).cmp(digest_text(b)));
-        self.insert(digest, manifest.subject.as_ref().map(|subject| subject.digest));
         Ok(())
     }
 
-    /// Takes a manifest out.
-    pub(crate) fn remove(&mut self, manifest: &Digest) {
+    /// Takes manifests out.
+    pub(crate) fn remove(&mut self, removed: &BTreeSet<Digest>) {
         let entries = self.document.get_mut("manifests").and_then(Value::as_array_mut);
         if let Some(entries) = entries {
-            entries.retain(|entry| manifest_of(entry).as_ref() != Some(manifest));
+            entries.retain(|entry| manifest_of(entry).is_none_or(|m| !removed.contains(&m)));
         }
-        if let Some(Some(subject)) = self.manifests.remove(manifest) {
-            self.referrers.remove(&(subject, *manifest));
+        for manifest in removed {
+            if let Some(Some(subject)) = self.manifests.remove(manifest) {
+                self.referrers.remove(&(subject, *manifest));
+            }
         }
     }
 
@@ -122,9 +120,11 @@ impl Index {
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
+/// How a manifest is listed.
+pub(crate) fn entry(manifest: &Manifest, bytes: &[u8]) -> Descriptor {
+    let mut descriptor = Descriptor::of(media_type::MANIFEST, bytes);
+    descriptor.artifact_type.clone_from(&manifest.artifact_type);
+    descriptor
 }
 
 fn digest_text(entry: &Value) -> &str {
@@ -135,4 +135,65 @@ fn digest_text(entry: &Value) -> &str {
 fn manifest_of(entry: &Value) -> Option<Digest> {
     let kind = entry.get("mediaType").and_then(Value::as_str);
     if kind == Some(media_type::MANIFEST) { digest_text(entry).parse().ok() } else { None }
+}
+
+/// Manifests that wait for the index to be written. Whoever writes it next takes all of them, so
+/// that many puts at the same time cost one rewrite.
+#[derive(Debug, Default)]
+pub(crate) struct Additions(Mutex<Vec<Arc<Addition>>>);
+
+/// A manifest that waits.
+#[derive(Debug)]
+pub(crate) struct Addition {
+    pub(crate) manifest: Manifest,
+    pub(crate) bytes: Bytes,
+    outcome: Mutex<Option<Result<()>>>,
+}
+
+impl Addition {
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    /// Says how it went; the first word counts.
+    pub(crate) fn settle(&self, outcome: Result<()>) {
+        self.lock().get_or_insert(outcome);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// How it went, if somebody has seen to it.
+    pub(crate) fn outcome(&self) -> Option<Result<()>> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<()>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Additions {
+    pub(crate) fn push(&self, manifest: Manifest, bytes: Bytes) -> Arc<Addition> {
+        let addition = Arc::new(Addition { manifest, bytes, outcome: Mutex::default() });
+        self.waiting().push(Arc::clone(&addition));
+        addition
+    }
+
+    /// Takes all that wait.
+    pub(crate) fn take(&self) -> Vec<Arc<Addition>> {
+        std::mem::take(&mut *self.waiting())
+    }
+
+    /// Puts back those whose rewrite failed, and of which nothing is said yet: each tries for
+    /// itself.
+    pub(crate) fn give_back(&self, batch: Vec<Arc<Addition>>) {
+        let open = |addition: &Arc<Addition>| !addition.is_settled();
+        self.waiting().extend(batch.into_iter().filter(open));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Addition>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -49,24 +49,34 @@
 //! # }).unwrap();
 //! ```
 
+mod closure;
+mod collect;
+mod copy;
 #[cfg(test)]
 mod crash;
 mod files;
+mod fsck;
 mod index;
 mod lineage;
 mod local_log;
 mod local_store;
 pub mod merkle;
 mod note;
+mod object_artifacts;
+mod objects;
 mod registry;
 mod signer;
 mod tiles;
 
+pub use collect::{Collected, Retention, collect};
+pub use copy::{Copied, CopyOptions, copy};
+pub use fsck::{Checked, Fault, Layout, Need, Problem, fsck};
 pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,
 };
 pub use local_log::{LocalLog, Verified, verify_tiles};
 pub use local_store::LocalStore;
 pub use note::{VerifierKey, open_checkpoint, open_note};
+pub use object_artifacts::ObjectArtifacts;
 pub use registry::{AliasMove, OverrideMark, Registry, Search, TagChange, Version, VersionState};
 pub use signer::Ed25519Signer;

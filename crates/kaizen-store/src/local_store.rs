@@ -1,21 +1,28 @@
 //! Artefacts in an OCI image layout on local disk.
 
+mod layout;
+mod listing;
 mod streams;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use kaizen_core::{
-    ArtifactStore, ByteStream, Bytes, Context, Digest, Error, ErrorKind, Manifest, Result,
-    Timestamp, async_trait,
+    ArtifactStore, ByteStream, Bytes, Context, Digest, Error, ErrorKind, Result, Timestamp,
+    async_trait,
 };
 use serde_json::Value;
 
 use crate::files::{self, Disk, Files, blocking};
-use crate::index::Index;
+use crate::index::Additions;
+
+use listing::Listing;
 
 const LAYOUT_VERSION: &str = "1.0.0";
+
+/// What the file `oci-layout` holds.
+pub(crate) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An OCI image layout in a directory: `oci-layout`, `index.json`, `blobs/sha256/HEX`.
 ///
@@ -48,7 +55,8 @@ struct Inner {
     dir: PathBuf,
     blobs: PathBuf,
     files: Arc<dyn Files>,
-    index: Mutex<Index>,
+    listing: Mutex<Listing>,
+    additions: Additions,
 }
 
 impl LocalStore {
@@ -63,11 +71,15 @@ impl LocalStore {
     }
 
     pub(crate) async fn open_on(dir: PathBuf, files: Arc<dyn Files>) -> Result<Self> {
-        let blobs = dir.join("blobs").join("sha256");
-        let inner = Arc::new(Inner { dir, blobs, files, index: Mutex::default() });
+        let inner = Arc::new(Inner::new(dir, files));
         let opening = Arc::clone(&inner);
         blocking(move || opening.open()).await?;
         Ok(Self(inner))
+    }
+
+    /// The layout as it is, for [`fsck`](crate::fsck): nothing is looked at, made or rebuilt.
+    pub fn to_check(dir: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Inner::new(dir.into(), Arc::new(Disk))))
     }
 
     /// The directory that holds the layout.
@@ -114,16 +126,16 @@ impl ArtifactStore for LocalStore {
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.run(move |inner| inner.put_manifest(&manifest)).await
+        self.run(move |inner| inner.put_manifest(manifest)).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
         let subject = *subject;
-        self.run(move |inner| Ok(inner.fresh_index()?.referrers(&subject))).await
+        self.run(move |inner| Ok(inner.fresh()?.index.referrers(&subject))).await
     }
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.run(|inner| Ok(inner.fresh_index()?.manifests())).await
+        self.run(|inner| Ok(inner.fresh()?.index.manifests())).await
     }
 
     async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
@@ -132,12 +144,12 @@ impl ArtifactStore for LocalStore {
 
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
         let digest = *digest;
-        self.run(move |inner| inner.remove(&digest, Kind::Blob, None)).await
+        self.run(move |inner| inner.remove_blob(&digest)).await
     }
 
     async fn remove_manifest(&self, digest: &Digest) -> Result<bool> {
         let digest = *digest;
-        self.run(move |inner| inner.remove(&digest, Kind::Manifest, None)).await
+        self.run(move |inner| inner.remove_manifest(&digest)).await
     }
 
     async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
@@ -145,37 +157,35 @@ impl ArtifactStore for LocalStore {
         self.run(move |inner| inner.stored_at(&digest)).await
     }
 
-    async fn remove_stale(&self, digest: &Digest, before: Timestamp) -> Result<bool> {
-        let digest = *digest;
-        self.run(move |inner| inner.remove(&digest, Kind::Any, Some(before))).await
+    async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
+        let digests = digests.to_vec();
+        self.run(move |inner| inner.remove_stale(&digests, before)).await
+    }
+
+    async fn remove_unfinished(&self, before: Timestamp) -> Result<u64> {
+        self.run(move |inner| inner.remove_unfinished(before)).await
     }
 }
 
 impl Inner {
+    fn new(dir: PathBuf, files: Arc<dyn Files>) -> Self {
+        let blobs = dir.join("blobs").join("sha256");
+        Self { dir, blobs, files, listing: Mutex::default(), additions: Additions::default() }
+    }
+
     fn open(&self) -> Result<()> {
         files::create_dirs(&*self.files, &self.blobs)?;
         let layout = self.dir.join("oci-layout");
         match files::read(&layout)? {
-            Some(bytes) => check_layout(&layout, &bytes)?,
-            None => {
-                let text = format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}");
-                files::publish(&*self.files, &layout, text.as_bytes())?;
-            }
+            Some(bytes) => check_layout(&layout.display().to_string(), &bytes)?,
+            None => files::publish(&*self.files, &layout, LAYOUT.as_bytes())?,
         }
-        drop(self.fresh_index()?);
+        drop(self.fresh()?);
         Ok(())
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.hex())
-    }
-
-    fn index_path(&self) -> PathBuf {
-        self.dir.join("index.json")
-    }
-
-    fn lock_index_file(&self) -> Result<files::Lock> {
-        files::lock(&self.dir.join("index.json.lock"))
     }
 
     /// The size of a blob's file, if it is there.
@@ -245,151 +255,36 @@ impl Inner {
 
     /// When a blob was put last.
     fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
-        let path = self.blob_path(digest);
-        match std::fs::metadata(&path).and_then(|metadata| metadata.modified()) {
-            Ok(at) => Ok(Some(timestamp(at))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(files::failed(&path, error)),
-        }
+        Ok(written(&self.blob_path(digest))?.map(|(at, _)| at))
     }
 
-    /// Takes out a blob or a manifest, if it is of this kind and was put before `before`.
-    fn remove(&self, digest: &Digest, kind: Kind, before: Option<Timestamp>) -> Result<bool> {
-        // Held to the end: a manifest that is put meanwhile waits, and then looks for its blobs.
-        let mut index = self.lock_index();
-        let _lock = self.lock_index_file()?;
-        self.refresh(&mut index)?;
-        if let Some(before) = before
-            && self.stored_at(digest)?.is_none_or(|at| at >= before)
-        {
-            return Ok(false);
-        }
-        let listed = index.contains(digest);
-        match kind {
-            Kind::Blob if listed => {
-                return Err(Error::invalid(format!("manifest {digest}: remove it as a manifest")));
-            }
-            Kind::Manifest if !listed => return Ok(false),
-            _ => {}
-        }
-        if listed {
-            let mut shrunk = index.clone();
-            shrunk.remove(digest);
-            self.replace(&mut index, shrunk)?;
-        }
-        let path = self.blob_path(digest);
-        let removed = match self.files.remove(&path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(files::failed(&path, error)),
-        };
-        // Also if it was gone: whoever removed it may have been cut off before its name was safe.
-        self.sync_blobs()?;
-        Ok(removed)
-    }
-
-    fn put_manifest(&self, bytes: &[u8]) -> Result<Digest> {
-        let manifest = Manifest::parse(bytes)?;
-        let digest = Digest::of(bytes);
-        let mut index = self.lock_index();
-        let _lock = self.lock_index_file()?;
-        for blob in manifest.blobs() {
-            let lost = format!("manifest {digest}: its blob {} is not in the store", blob.digest);
-            let found = self.size_of(&blob.digest)?.context(ErrorKind::NotFound, lost)?;
-            if found != blob.size {
-                let (blob, wanted) = (blob.digest, blob.size);
-                return Err(Error::invalid(format!(
-                    "manifest {digest}: it gives blob {blob} {wanted} bytes, the file has {found}"
-                )));
-            }
-            self.touch(&blob.digest)?;
-        }
-        self.put_blob(bytes)?;
-        self.refresh(&mut index)?;
-        if !index.contains(&digest) {
-            let mut grown = index.clone();
-            grown.add(&manifest, bytes)?;
-            self.replace(&mut index, grown)?;
-        }
-        Ok(digest)
-    }
-
-    fn lock_index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The index as the disk has it now.
-    fn fresh_index(&self) -> Result<MutexGuard<'_, Index>> {
-        let mut index = self.lock_index();
-        if !index.is_current(&self.index_path()) {
-            let _lock = self.lock_index_file()?;
-            self.refresh(&mut index)?;
-        }
-        Ok(index)
-    }
-
-    /// Reads the index again if another process wrote it, and rebuilds it if there is none. The
-    /// caller holds the lock on the file.
-    fn refresh(&self, index: &mut Index) -> Result<()> {
-        let path = self.index_path();
-        if index.is_current(&path) {
-            return Ok(());
-        }
-        if let Some(read) = index.read(&path, |manifest| self.subject_of(manifest))? {
-            *index = read;
-            return Ok(());
-        }
-        let rebuilt = self.scan()?;
-        if path.exists() {
-            tracing::warn!(path = %path.display(), "index is damaged; rebuilt from the blobs");
-        }
-        self.replace(index, rebuilt)
-    }
-
-    fn replace(&self, index: &mut Index, with: Index) -> Result<()> {
-        let path = self.index_path();
-        files::publish(&*self.files, &path, &with.to_bytes()?)?;
-        *index = with;
-        index.written(&path);
-        Ok(())
-    }
-
-    /// The subject of a listed manifest. One that cannot be read has none for now: reading the
-    /// manifest itself gives the error.
-    fn subject_of(&self, manifest: &Digest) -> Option<Digest> {
-        match self.get_blob(manifest).and_then(|bytes| Manifest::parse(&bytes)) {
-            Ok(parsed) => parsed.subject.map(|subject| subject.digest),
-            Err(error) => {
-                tracing::warn!(%manifest, %error, "listed manifest cannot be read");
-                None
-            }
-        }
-    }
-
-    /// Finds every manifest among the blobs.
-    fn scan(&self) -> Result<Index> {
-        let mut index = Index::default();
-        for path in files::list(&self.blobs)? {
-            let Some(digest) = digest_of(&path) else { continue };
-            if self.size_of(&digest)?.is_none_or(|size| size > Manifest::MAX_BYTES as u64) {
+    /// Removes files under temporary names that no put has written to since `before`.
+    fn remove_unfinished(&self, before: Timestamp) -> Result<u64> {
+        let mut bytes = 0;
+        for path in files::list(&self.dir)?.into_iter().chain(files::list(&self.blobs)?) {
+            if !files::is_draft(&path) {
                 continue;
             }
-            // Blobs of other kinds, and damaged ones, are no manifests.
-            let Ok(bytes) = self.get_blob(&digest) else { continue };
-            if let Ok(manifest) = Manifest::parse(&bytes) {
-                index.add(&manifest, &bytes)?;
+            if let Some((at, size)) = written(&path)?
+                && at < before
+            {
+                self.files.remove(&path).map_err(|error| files::failed(&path, error))?;
+                bytes += size;
             }
         }
-        Ok(index)
+        Ok(bytes)
     }
 }
 
-/// What is to be removed.
-#[derive(Clone, Copy)]
-enum Kind {
-    Blob,
-    Manifest,
-    Any,
+/// When a file was written last, and its size.
+fn written(path: &Path) -> Result<Option<(Timestamp, u64)>> {
+    let read =
+        std::fs::metadata(path).and_then(|file| Ok((timestamp(file.modified()?), file.len())));
+    match read {
+        Ok(written) => Ok(Some(written)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(files::failed(path, error)),
+    }
 }
 
 fn timestamp(at: SystemTime) -> Timestamp {
@@ -406,8 +301,8 @@ fn digest_of(path: &Path) -> Option<Digest> {
     format!("sha256:{name}").parse().ok()
 }
 
-fn check_layout(path: &Path, bytes: &[u8]) -> Result<()> {
-    let path = path.display();
+/// Checks what the file `oci-layout` at `path` holds.
+pub(crate) fn check_layout(path: &str, bytes: &[u8]) -> Result<()> {
     let layout: Value = serde_json::from_slice(bytes)
         .context(ErrorKind::Corrupt, format!("{path}: not an OCI image layout"))?;
     match layout.get("imageLayoutVersion").and_then(Value::as_str) {

@@ -3,10 +3,16 @@
 #![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+mod blob_benchmark;
+mod collect;
 mod conformance;
+mod copy;
+mod fsck;
 mod keys;
 mod lineage;
 mod log;
 mod merkle;
+mod objects;
 mod registry;
 mod store;
+mod store_processes;

@@ -1,0 +1,129 @@
+//! What needs which blob, and what the log says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaizen_core::{AuditLog, Digest, Event, Result};
+
+use super::{Checked, Fault, Need, Problem, Read, blob_file};
+
+/// How many entries are read from the log at once.
+const PAGE: u64 = 512;
+
+/// At most this many of those that need a blob are named.
+const MAX_NEEDS: usize = 16;
+
+/// What the log says of each digest.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// The last entry that says it was removed.
+    removed: BTreeMap<Digest, u64>,
+    /// The last entry whose subject is this record, which therefore was in the store.
+    records: BTreeMap<Digest, u64>,
+    /// The last entry that says it was made.
+    made: BTreeMap<Digest, u64>,
+}
+
+impl Spoken {
+    pub(super) async fn read(log: &dyn AuditLog) -> Result<Self> {
+        let mut spoken = Self::default();
+        let (mut next, end) = (0, log.size().await?);
+        while next < end {
+            let page = next..end.min(next + PAGE);
+            for (index, entry) in page.clone().zip(log.read(page.clone()).await?) {
+                let map = match entry.event {
+                    Event::Removed { .. } => &mut spoken.removed,
+                    Event::Registered { .. }
+                    | Event::AliasMoved { .. }
+                    | Event::Evaluated
+                    | Event::Decided { .. }
+                    | Event::Deployed { .. }
+                    | Event::DriftAlarm
+                    | Event::RetrainRequested
+                    | Event::Erased => &mut spoken.records,
+                    Event::DataSnapshot
+                    | Event::Ran { .. }
+                    | Event::Trained
+                    | Event::Released
+                    | Event::Packaged => {
+                        spoken.made.insert(entry.subject, index);
+                        &mut spoken.records
+                    }
+                    // Their subjects need not be records.
+                    _ => continue,
+                };
+                map.insert(entry.subject, index);
+            }
+            next = page.end;
+        }
+        Ok(spoken)
+    }
+
+    /// The last log entry that speaks of a record.
+    pub(super) fn of(&self, record: &Digest) -> Vec<Need> {
+        self.records.get(record).map(|index| Need::Entry(*index)).into_iter().collect()
+    }
+
+    /// Whether a blob that a manifest names was removed, and the manifest not made again since.
+    fn excuses(&self, blob: &Digest, manifest: &Digest) -> bool {
+        let made = self.made.get(manifest);
+        self.removed.get(blob).is_some_and(|removed| made.is_none_or(|made| made < removed))
+    }
+}
+
+/// Adds what is missing, and says of what is damaged who needs it.
+pub(super) fn check(
+    checked: &mut Checked,
+    blobs: &BTreeMap<Digest, u64>,
+    read: &Read,
+    spoken: &Spoken,
+) {
+    let mut needs: BTreeMap<Digest, Vec<Need>> = BTreeMap::new();
+    let mut missing: BTreeMap<Digest, Vec<Need>> = BTreeMap::new();
+    let mut excused = BTreeSet::new();
+    for (id, (manifest, _)) in &read.manifests {
+        for blob in manifest.blobs() {
+            let need = Need::Manifest(*id);
+            match blobs.get(&blob.digest) {
+                None if spoken.excuses(&blob.digest, id) => drop(excused.insert(blob.digest)),
+                None => missing.entry(blob.digest).or_default().push(need),
+                Some(_) if read.damaged.contains(&blob.digest) => {
+                    needs.entry(blob.digest).or_default().push(need);
+                }
+                Some(size) if *size != blob.size => checked.problems.push(Problem {
+                    file: blob_file(id),
+                    fault: Fault::Damaged,
+                    digest: Some(*id),
+                    detail: format!("it gives {} {} bytes, not {size}", blob.digest, blob.size),
+                    needed_by: spoken.of(id),
+                }),
+                Some(_) => {}
+            }
+        }
+    }
+    for (record, index) in &spoken.records {
+        let need = Need::Entry(*index);
+        if read.damaged.contains(record) {
+            needs.entry(*record).or_default().push(need);
+        } else if !blobs.contains_key(record) {
+            match spoken.removed.get(record) {
+                Some(removed) if removed > index => drop(excused.insert(*record)),
+                _ => missing.entry(*record).or_default().push(need),
+            }
+        }
+    }
+    checked.removed = excused.len() as u64;
+    for problem in &mut checked.problems {
+        if problem.fault == Fault::Damaged
+            && let Some(of) = problem.digest.and_then(|digest| needs.get(&digest))
+        {
+            problem.needed_by = of.iter().take(MAX_NEEDS).copied().collect();
+        }
+    }
+    checked.problems.extend(missing.into_iter().map(|(digest, of)| Problem {
+        file: blob_file(&digest),
+        fault: Fault::Missing,
+        digest: Some(digest),
+        detail: String::new(),
+        needed_by: of.into_iter().take(MAX_NEEDS).collect(),
+    }));
+}
