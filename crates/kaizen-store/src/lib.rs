@@ -2,7 +2,8 @@
 //!
 //! *You are here:* data → train → eval → **store** → package → deploy → serve → drift.\
 //! *Takes:* records and their payloads, entries of the log, decisions.\
-//! *Gives:* [`LocalStore`] (an OCI image layout), [`LocalLog`] (a transparency log with signed
+//! *Gives:* [`LocalStore`] and [`ObjectArtifacts`] (an OCI image layout on disk and in object
+//! stores), [`copy`], [`collect`] and [`fsck`] over them, [`LocalLog`] (a transparency log with signed
 //! checkpoints), [`Registry`] (names, versions and aliases, folded from the log), [`lineage`].\
 //! *Touches the world through:* a directory each. [`Ed25519Signer::generate`] alone draws
 //! randomness, from the operating system.

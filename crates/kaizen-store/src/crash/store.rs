@@ -1,7 +1,7 @@
 //! Artefacts: streams, collections and manifests that are removed.
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{Actor, Clock, OperationId, SystemClock, stream};
+use kaizen_core::{Actor, AuditLog, Clock, OperationId, SystemClock, stream};
 use kaizen_testkit::MemoryLog;
 
 use super::*;

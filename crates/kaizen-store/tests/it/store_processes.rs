@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -73,7 +74,8 @@ async fn two_processes_are_killed(rounds: u64) {
         for writer in &mut writers {
             std::thread::sleep(Duration::from_millis(random.random_range(5..120)));
             writer.kill().unwrap();
-            writer.wait().unwrap();
+            // Killed, and not ended by an error of its own.
+            assert_eq!(writer.wait().unwrap().signal(), Some(9));
         }
         let store = LocalStore::open(dir.join("store")).await.unwrap();
         let listed = store.manifests().await.unwrap();
