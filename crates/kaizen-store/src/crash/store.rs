@@ -85,8 +85,7 @@ async fn collection_survives(operations: u32, torn: bool, then: Then) -> bool {
     for version in 2..5 {
         store.put(&release(version), &[payload(&format!("rows {version}"))]).await.unwrap();
     }
-    let mut retention = Retention::default();
-    retention.also = [kept].into();
+    let retention = Retention { also: [kept].into(), ..Retention::default() };
     let at = SystemClock.now().plus_seconds(1_000_000);
     let now = Occurrence::new(at, Actor::system("test"), OperationId::new("collect", at));
     fault.disk.fail_after(Some(operations), torn);

@@ -1,5 +1,7 @@
 //! A blob of 1 GB, against `openssl dgst -sha256`, `cp` and `fsync` on the same disk.
 
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -229,8 +229,8 @@ async fn what_is_put_at_the_same_time_stays() {
         left_behind.clone(),
     ] {
         let file = fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(100_000))
-            .unwrap();
+        let put = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(put - std::time::Duration::from_secs(100_000)).unwrap();
     }
     store.put_blob("an old blob that is put again".into()).await.unwrap();
     // A record that is being made: nobody has spoken of it yet, and it names an old blob.

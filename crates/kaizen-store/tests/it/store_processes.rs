@@ -25,6 +25,10 @@ fn release(version: u32) -> Release {
     }
 }
 
+fn size(version: u32) -> usize {
+    1 + (version % 100) as usize * 997
+}
+
 /// Puts records until it is killed, and writes down which puts were acknowledged.
 async fn write_until_killed(dir: &Path, seed: u64) {
     let store = LocalStore::open(dir.join("store")).await.unwrap();
@@ -35,8 +39,8 @@ async fn write_until_killed(dir: &Path, seed: u64) {
         .unwrap();
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     loop {
-        let version = random.random_range(0..400);
-        let rows = vec![version as u8; 1 + version as usize * 997];
+        let version = random.random_range(0..20_000);
+        let rows = vec![version as u8; size(version)];
         let layer = if version % 3 == 0 {
             let pieces = stream::chunked(rows.into(), 10_000);
             store.put_payload("rows", "text/plain", pieces).await.unwrap()
@@ -95,7 +99,7 @@ async fn two_processes_are_killed(rounds: u64) {
     for id in manifests {
         let stored = store.get::<Release>(&id).await.unwrap();
         let rows = stored.payload(&store, "rows").await.unwrap();
-        assert_eq!(rows.len(), 1 + stored.record.version as usize * 997);
+        assert_eq!(rows.len(), size(stored.record.version));
     }
 }
 
