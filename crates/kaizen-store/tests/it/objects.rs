@@ -79,6 +79,8 @@ struct Failing {
     how: How,
     /// Whether a condition on a write is forgotten, as some servers do.
     forgets_conditions: bool,
+    /// How often the index was written.
+    index_writes: AtomicI64,
 }
 
 impl fmt::Display for Failing {
@@ -94,7 +96,8 @@ fn lost() -> Error {
 impl Failing {
     fn new(how: How) -> Self {
         let left = Arc::new(AtomicI64::new(-1));
-        Self { inner: InMemory::new(), left, how, forgets_conditions: false }
+        let inner = InMemory::new();
+        Self { inner, left, how, forgets_conditions: false, index_writes: AtomicI64::new(0) }
     }
 
     fn fails(left: &AtomicI64) -> bool {
@@ -153,6 +156,13 @@ impl ObjectStore for Failing {
     ) -> Result<PutResult> {
         if self.forgets_conditions {
             options.mode = PutMode::Overwrite;
+        }
+        if location.filename() == Some("index.json") {
+            self.index_writes.fetch_add(1, Ordering::SeqCst);
+            // A server takes a while, and others come meanwhile.
+            for _ in 0..500 {
+                tokio::task::yield_now().await;
+            }
         }
         self.request(self.inner.put_opts(location, payload, options)).await
     }
@@ -313,6 +323,24 @@ async fn a_lost_or_damaged_index_of_objects_is_rebuilt() {
         assert_eq!(store.manifests().await.unwrap(), manifests, "the view follows from the blobs");
         assert_eq!(bucket.get(&path).await.unwrap().bytes().await.unwrap(), index);
     }
+}
+
+#[tokio::test]
+async fn manifests_that_are_put_at_the_same_time_share_a_write_of_the_index() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    let before = bucket.index_writes.load(Ordering::SeqCst);
+    let mut puts = Vec::new();
+    for version in 0..100 {
+        let store = store.clone();
+        puts.push(tokio::spawn(async move { store.put(&release(version), &[]).await.unwrap() }));
+    }
+    for put in puts {
+        put.await.unwrap();
+    }
+    assert_eq!(store.manifests().await.unwrap().len(), 100);
+    let writes = bucket.index_writes.load(Ordering::SeqCst) - before;
+    assert!(writes <= 5, "the index was written {writes} times for 100 manifests");
 }
 
 /// Several processes, each with its own view of the bucket, put at once.
