@@ -55,6 +55,7 @@ mod pace;
 mod reference;
 mod referrers;
 mod registry;
+mod transfer;
 mod upload;
 mod wire;
 

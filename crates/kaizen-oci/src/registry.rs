@@ -26,21 +26,24 @@ const MAX_KNOWN: usize = 10_000;
 /// One repository of a container registry, reached by the OCI distribution protocol.
 ///
 /// It is an [`ArtifactStore`], so records are pushed and pulled by
-/// copying their blobs and manifests. It cannot list its manifests and blobs, for the protocol lists only tags:
+/// [`kaizen_store::copy`], or by [`push`](Self::push) and [`pull`](Self::pull), which go on when
+/// the connection is lost. It cannot list its manifests and blobs, for the protocol lists only tags:
 /// those calls are [`ErrorKind::Unsupported`]. It removes nothing.
 ///
 /// Cloning is cheap; clones share connections, tokens and limits.
 ///
 /// ```no_run
-/// # async fn example(release: kaizen_core::record::Release) -> kaizen_core::Result<()> {
+/// # async fn example(store: &kaizen_store::LocalStore, id: kaizen_core::Digest)
+/// #     -> kaizen_core::Result<()> {
 /// use std::sync::Arc;
-/// use kaizen_core::Records;
+/// use kaizen_core::Silent;
 /// use kaizen_oci::{DockerConfig, Options, RemoteRegistry};
+/// use kaizen_store::CopyOptions;
 ///
 /// let mut options = Options::default();
 /// options.credentials = Arc::new(DockerConfig::from_env().await?);
 /// let registry = RemoteRegistry::open("registry.example.com/team/late", options)?;
-/// let id = registry.put(&release, &[]).await?;
+/// registry.push(store, &id, &CopyOptions::new().referrers(true), &Silent).await?;
 /// registry.put_tag("v3", &id).await?;
 /// assert_eq!(registry.get_tag("v3").await?, Some(id));
 /// # Ok(())

@@ -1,19 +1,19 @@
 //! Software that we did not write: Debian's registry, and `skopeo`.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kaizen_core::record::Release;
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Records};
+use kaizen_core::{ArtifactStore, Digest, ErrorKind, Progress, Records, Silent};
 use kaizen_oci::{Credentials, DockerConfig, Options, RemoteRegistry, Transport};
-use kaizen_store::LocalStore;
+use kaizen_store::{CopyOptions, LocalStore};
 use kaizen_testkit::{MemoryStore, artifact_store as suite};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::debian::{Certificate, Registry, has, run, token_server, variable};
 use crate::proxy::{Cut, Proxy};
-use crate::support::{bytes, carry, options, put_statement, store_with_record};
+use crate::support::{bytes, options, put_statement, store_with_record};
 
 const MIB: usize = 1 << 20;
 
@@ -23,18 +23,38 @@ fn open(address: &str, name: &str, options: Options) -> RemoteRegistry {
     RemoteRegistry::open(&format!("{address}/judge/{name}-{run}"), options).unwrap()
 }
 
+fn all() -> CopyOptions {
+    CopyOptions::new().referrers(true)
+}
+
+#[derive(Debug, Default)]
+struct Reports(Mutex<Vec<(u64, Option<u64>)>>);
+
+impl Progress for Reports {
+    fn report(&self, _task: &str, done: u64, total: Option<u64>) {
+        self.0.lock().unwrap().push((done, total));
+    }
+}
+
 /// Pushes a record with a statement about it, and pulls both into an empty store.
 async fn there_and_back(registry: &RemoteRegistry, seed: u64) {
     let (store, id) = store_with_record(seed, 3 * MIB).await;
     let statement = put_statement(&store, &id, &format!("good {seed}")).await;
-    carry(&store, registry, &id).await;
+    let reports = Reports::default();
+    let copied = registry.push(&store, &id, &all(), &reports).await.unwrap();
+    assert_eq!(copied.manifests.len(), 2);
+    let (done, total) = *reports.0.lock().unwrap().last().unwrap();
+    assert_eq!(Some(done), total, "progress ends with all bytes, of all attempts");
+    assert!(done > 3 * MIB as u64 && done >= copied.bytes);
+    let again = registry.push(&store, &id, &all(), &Silent).await.unwrap();
+    assert_eq!((again.blobs, again.bytes), (0, 0), "nothing travels twice");
     assert_eq!(registry.referrers(&id).await.unwrap(), [statement]);
 
     registry.put_tag("v1", &id).await.unwrap();
     let found = registry.get_tag("v1").await.unwrap().unwrap();
     assert_eq!(found, id);
     let target = MemoryStore::default();
-    carry(registry, &target, &id).await;
+    registry.pull(&target, &found, &all(), &Silent).await.unwrap();
     let stored = target.get::<Release>(&id).await.unwrap();
     assert_eq!(stored.payload(&target, "large.bin").await.unwrap(), bytes(seed, 3 * MIB));
     assert_eq!(target.referrers(&id).await.unwrap(), [statement]);
@@ -66,7 +86,7 @@ async fn records_go_to_debians_registry_and_come_back() {
     assert_eq!(registry.tags().await.unwrap(), Vec::<String>::new());
     there_and_back(&registry, 10).await;
     let (store, id) = store_with_record(20, 1_000).await;
-    carry(&store, &registry, &id).await;
+    registry.push(&store, &id, &all(), &Silent).await.unwrap();
     for number in 0..5 {
         registry.put_tag(&format!("w{number}"), &id).await.unwrap();
     }
@@ -188,7 +208,7 @@ async fn skopeo_reads_what_was_pushed_and_pushes_what_is_pulled() {
     }
     let registry = open(&address, "skopeo", options().0);
     let (store, id) = store_with_record(80, 100_000).await;
-    carry(&store, &registry, &id).await;
+    registry.push(&store, &id, &all(), &Silent).await.unwrap();
     registry.put_tag("v1", &id).await.unwrap();
     let remote = format!("docker://{}:v1", registry.reference());
     let shown = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &remote]);
@@ -227,7 +247,7 @@ async fn skopeo_reads_what_was_pushed_and_pushes_what_is_pulled() {
     let found = second.get_tag("v2").await.unwrap().unwrap();
     assert_eq!(found, id);
     let target = MemoryStore::default();
-    carry(&second, &target, &id).await;
+    second.pull(&target, &found, &all(), &Silent).await.unwrap();
     target.get::<Release>(&id).await.unwrap();
 }
 

@@ -111,29 +111,3 @@ pub(crate) async fn put_statement(
     manifest.subject = Some(store.describe(subject).await.unwrap());
     store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap()
 }
-
-/// Copies a record with what is said about it; again, where that fails for now.
-pub(crate) async fn carry(from: &dyn ArtifactStore, to: &dyn ArtifactStore, id: &Digest) {
-    for _ in 0..50 {
-        match try_to_carry(from, to, id).await {
-            Ok(()) => return,
-            Err(error) => assert!(error.is_retryable(), "{error:?}"),
-        }
-    }
-    panic!("{id} does not arrive");
-}
-
-async fn try_to_carry(
-    from: &dyn ArtifactStore,
-    to: &dyn ArtifactStore,
-    id: &Digest,
-) -> kaizen_core::Result<()> {
-    for manifest in std::iter::once(*id).chain(from.referrers(id).await?) {
-        for blob in from.manifest(&manifest).await?.blobs() {
-            let bytes = from.get_stream(&blob.digest).await?;
-            to.put_stream(bytes, Some(&blob.digest)).await?;
-        }
-        to.put_manifest(from.get_blob(&manifest).await?).await?;
-    }
-    Ok(())
-}
