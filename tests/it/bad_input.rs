@@ -140,10 +140,12 @@ async fn a_log_with_one_changed_byte() {
     let entry =
         Entry { at, actor, operation, event: Event::Trained, subject, evidence: vec![subject] };
     log.append(&[entry.clone(), entry], None).await.unwrap();
+    log.publish().await.unwrap();
     LocalLog::verify(dir.path(), log.key()).await.unwrap();
     for file in files(dir.path()) {
         let whole = std::fs::read(&file).unwrap();
-        if whole.is_empty() {
+        // Once everything is published the journal holds nothing.
+        if whole.is_empty() || file.ends_with("journal") {
             continue;
         }
         let mut bytes = whole.clone();

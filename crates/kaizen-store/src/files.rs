@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +36,15 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
 
     /// Waits until the names in a directory are on disk.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Writes over a part of a file that is long enough already, and waits until those bytes are
+    /// on disk. If it fails, any of them may be.
+    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes each of these files as [`Files::write`] does, in any order.
+    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+        files.iter().try_for_each(|(path, bytes)| self.write(path, bytes))
+    }
 }
 
 /// A file that is being written.
@@ -48,6 +58,10 @@ impl Output for File {
         self.sync_all()
     }
 }
+
+/// At most this many files are written at the same time: a disk flushes many for little more than
+/// the price of one.
+const WRITERS: usize = 16;
 
 /// The disk of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +98,29 @@ impl Files for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = File::options().write(true).open(path)?;
+        file.write_all_at(bytes, offset)?;
+        file.sync_data()
+    }
+
+    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+        let writers = files.len().div_ceil(2).min(WRITERS);
+        if writers < 2 {
+            return files.iter().try_for_each(|(path, bytes)| self.write(path, bytes));
+        }
+        std::thread::scope(|scope| {
+            let parts = files.chunks(files.len().div_ceil(writers));
+            let write = |part: &[(PathBuf, Vec<u8>)]| {
+                part.iter().try_for_each(|(path, bytes)| self.write(path, bytes))
+            };
+            let started: Vec<_> = parts.map(|part| scope.spawn(move || write(part))).collect();
+            started.into_iter().try_for_each(|writer| {
+                writer.join().unwrap_or_else(|_| Err(io::Error::other("a writer panicked")))
+            })
+        })
     }
 }
 
@@ -156,14 +193,6 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Writes a file that no reader looks at before a later step makes it valid.
-pub(crate) fn place(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = parent(path)?;
-    create_dirs(files, dir)?;
-    files.write(path, bytes).map_err(|error| failed(path, error))?;
-    files.sync_dir(dir).map_err(|error| failed(dir, error))
-}
-
 /// Whether a file bears a temporary name.
 pub(crate) fn is_draft(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -219,7 +248,7 @@ where
     joined.context(ErrorKind::Internal, "file work panicked")?
 }
 
-fn parent(path: &Path) -> Result<&Path> {
+pub(crate) fn parent(path: &Path) -> Result<&Path> {
     match path.parent() {
         Some(dir) if dir.as_os_str().is_empty() => Ok(Path::new(".")),
         Some(dir) => Ok(dir),

@@ -1,12 +1,13 @@
-//! Artefacts, the registry of models and the audit log, on local disk.
+//! Artefacts, the registry of models and the audit log.
 //!
 //! *You are here:* data → train → eval → **store** → package → deploy → serve → drift.\
 //! *Takes:* records and their payloads, entries of the log, decisions.\
 //! *Gives:* [`LocalStore`] and [`ObjectArtifacts`] (an OCI image layout on disk and in object
-//! stores), [`copy`], [`collect`] and [`fsck`] over them, [`LocalLog`] (a transparency log with signed
-//! checkpoints), [`Registry`] (names, versions and aliases, folded from the log), [`lineage`].\
-//! *Touches the world through:* a directory each. [`Ed25519Signer::generate`] alone draws
-//! randomness, from the operating system.
+//! stores), [`copy`], [`collect`] and [`fsck`] over them, [`LocalLog`] and [`ObjectLog`] (a
+//! transparency log with signed checkpoints), [`Registry`] (names, versions and aliases, folded from
+//! the log), [`lineage`].\
+//! *Touches the world through:* a directory each, or an object store. [`Ed25519Signer::generate`]
+//! and the opening of what lies in an object store alone draw randomness, from the operating system.
 //!
 //! Store a record, say so in the log, and verify the log:
 //!
@@ -57,17 +58,25 @@ mod copy;
 mod crash;
 mod files;
 mod fsck;
+mod hashes;
 mod index;
 mod lineage;
 mod local_log;
 mod local_store;
+mod log_keys;
 pub mod merkle;
 mod note;
 mod object_artifacts;
+mod object_log;
 mod objects;
 mod registry;
+mod retention;
 mod signer;
+mod signing;
+mod tail;
 mod tiles;
+mod tlog_proof;
+mod witness;
 
 pub use collect::{Collected, Retention, collect};
 pub use copy::{Copied, CopyOptions, copy};
@@ -75,9 +84,14 @@ pub use fsck::{Checked, Fault, Layout, Need, Problem, fsck};
 pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,
 };
-pub use local_log::{LocalLog, Verified, verify_tiles};
+pub use local_log::{LocalLog, LocalLogBuilder, Verified, verify_tiles};
 pub use local_store::LocalStore;
+pub use log_keys::LogKeys;
 pub use note::{VerifierKey, open_checkpoint, open_note};
 pub use object_artifacts::ObjectArtifacts;
+pub use object_log::{ObjectLog, ObjectLogBuilder};
 pub use registry::{AliasMove, OverrideMark, Registry, Search, TagChange, Version, VersionState};
+pub use retention::{LogRetention, LogRetentionReport};
 pub use signer::Ed25519Signer;
+pub use tlog_proof::{Proven, TlogProof};
+pub use witness::{Cosignature, WitnessKey, WitnessPolicy};

@@ -1,4 +1,4 @@
-//! Ed25519 keys in files.
+//! Ed25519 keys in files and in the environment.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -68,6 +68,22 @@ impl Ed25519Signer {
         .await
     }
 
+    /// Reads the key in an environment variable, in the form of a key file. The variable stays as
+    /// it is, and whoever may look into the environment of this process can read it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if the variable is not set; [`ErrorKind::Corrupt`] if it holds no
+    /// key. Neither shows what it holds.
+    pub fn from_env(variable: &str) -> Result<Self> {
+        let what = || format!("environment variable `{}`", variable.escape_debug());
+        let value = std::env::var_os(variable).ok_or_else(|| Error::not_found(what()))?;
+        // A source would show the value.
+        let text = value.to_str().filter(|text| text.len() as u64 <= MAX_BYTES);
+        let signer = text.and_then(|text| Self::parse(text.trim_end()));
+        signer.context(ErrorKind::Corrupt, format!("{}: not an Ed25519 key", what()))
+    }
+
     /// The key of this seed, for tests and for keys that are kept elsewhere.
     ///
     /// # Errors
@@ -85,22 +101,20 @@ impl Ed25519Signer {
     }
 
     fn private_text(&self) -> String {
-        let name = self.verifier.name();
-        let hash = u32::from_be_bytes(note::key_hash(name, &self.verifier.public_key()));
-        format!("{PREFIX}{name}+{hash:08x}+{}\n", note::encode_key(self.key.as_bytes()))
+        format!("{PREFIX}{}\n", note::private_text(&self.verifier, self.key.as_bytes()))
     }
 
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix(PREFIX)?.splitn(3, '+');
         let (name, _, seed) = (parts.next()?, parts.next()?, parts.next()?);
-        let signer = Self::from_seed(name, note::decode_key(seed)?).ok()?;
+        let signer = Self::from_seed(name, note::private_seed(seed)?).ok()?;
         // The hash is of the public key: if it fits, so does everything.
         (signer.private_text().trim_end() == text).then_some(signer)
     }
 
     #[cfg(test)]
     pub(crate) fn seal_now(&self, text: &str) -> String {
-        note::seal(text, &self.verifier, &self.key.sign(text.as_bytes()).to_bytes())
+        note::seal(text, [(&self.verifier, self.key.sign(text.as_bytes()).to_bytes())])
     }
 }
 

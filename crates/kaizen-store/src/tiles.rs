@@ -70,11 +70,21 @@ impl Kind {
         let full = self.full(dir, index);
         let bytes = files::read(&full)?
             .context(ErrorKind::Corrupt, format!("{}: it is missing", path.display()))?;
-        let length = match self {
-            Self::Entries => entries_of(&full, &bytes)?.take(width as usize).map(stored).sum(),
-            Self::Hashes(_) => bytes.len().min(width as usize * HASH),
-        };
+        let length = self.beginning(&full, &bytes, width)?;
         Ok((full, bytes[..length].to_vec()))
+    }
+
+    /// How many bytes the first `width` items of a tile take.
+    pub(crate) fn beginning(self, path: &Path, bytes: &[u8], width: u64) -> Result<usize> {
+        Ok(match self {
+            Self::Entries => entries_of(path, bytes)?.take(width as usize).map(stored).sum(),
+            Self::Hashes(_) => bytes.len().min(width as usize * HASH),
+        })
+    }
+
+    /// The most bytes that a tile has.
+    pub(crate) fn most_bytes(self) -> usize {
+        WIDTH as usize * if self == Self::Entries { 2 + usize::from(u16::MAX) } else { HASH }
     }
 }
 
@@ -188,9 +198,36 @@ impl Tree {
     where
         F: FnMut(Kind, u64, &[Digest]) -> Result<()>,
     {
-        let index = self.size;
-        let mut hash = leaf;
-        let mut level = 0;
+        self.carry(leaf, 0, self.size, &mut full)?;
+        self.size += 1;
+        Ok(())
+    }
+
+    /// Adds a full tile of leaves, by its root, where a tile begins. `full` receives the tiles
+    /// above it that it fills.
+    pub(crate) fn push_tile<F>(&mut self, root: Digest, mut full: F) -> Result<()>
+    where
+        F: FnMut(Kind, u64, &[Digest]) -> Result<()>,
+    {
+        if self.edge.is_empty() {
+            self.edge.push(Vec::new());
+        }
+        self.carry(root, 1, self.size + WIDTH - 1, &mut full)?;
+        self.size += WIDTH;
+        Ok(())
+    }
+
+    /// Adds a hash at a level; `index` is that of the last leaf below it.
+    fn carry<F>(
+        &mut self,
+        mut hash: Digest,
+        mut level: usize,
+        index: u64,
+        full: &mut F,
+    ) -> Result<()>
+    where
+        F: FnMut(Kind, u64, &[Digest]) -> Result<()>,
+    {
         loop {
             if self.edge.len() == level {
                 self.edge.push(Vec::new());
@@ -198,7 +235,7 @@ impl Tree {
             let tile = &mut self.edge[level];
             tile.push(hash);
             if (tile.len() as u64) < WIDTH {
-                break;
+                return Ok(());
             }
             let kind = Kind::Hashes(level as u32);
             full(kind, kind.items(index) / WIDTH, tile)?;
@@ -206,8 +243,6 @@ impl Tree {
             tile.clear();
             level += 1;
         }
-        self.size += 1;
-        Ok(())
     }
 
     /// The tiles at the edge that hold something, from the bottom up: kind, index, hashes.
@@ -232,25 +267,6 @@ impl Tree {
             }
         }
         whole.unwrap_or_else(|| root(&[]))
-    }
-
-    /// The edge of a log of `size` entries, read from its tiles.
-    pub(crate) fn load(dir: &Path, size: u64) -> Result<Self> {
-        let mut edge = Vec::new();
-        for level in 0.. {
-            let kind = Kind::Hashes(level);
-            let items = kind.items(size);
-            if items == 0 {
-                break;
-            }
-            let width = items % WIDTH;
-            edge.push(Vec::new());
-            if width > 0 {
-                let (path, bytes) = kind.read(dir, items / WIDTH, width)?;
-                edge[level as usize] = hashes_of(&path, &bytes, width)?;
-            }
-        }
-        Ok(Self { size, edge })
     }
 }
 

@@ -1,7 +1,11 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
 
-use kaizen_core::{ErrorKind, Signer};
-use kaizen_store::Ed25519Signer;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kaizen_core::{AuditLog, ErrorKind, Signer};
+use kaizen_store::{Ed25519Signer, LocalLog};
+use kaizen_testkit::audit_log::entry;
 
 #[tokio::test]
 async fn a_generated_key_is_its_owners_only_and_opens_again() {
@@ -63,6 +67,87 @@ async fn debug_and_errors_do_not_show_the_private_key() {
     std::fs::write(&path, format!("x{text}")).unwrap();
     let error = Ed25519Signer::open(&path).await.unwrap_err();
     assert!(!format!("{error:?}").contains(secret));
+}
+
+#[test]
+fn a_key_comes_from_the_environment_and_no_error_shows_it() {
+    // Set by the test below, in a process of its own: the environment is that of all tests here.
+    let Some(wanted) = std::env::var_os("KAIZEN_TEST_WANTED") else { return };
+    let signer = Ed25519Signer::from_env("KAIZEN_TEST_KEY").unwrap();
+    assert_eq!(signer.verifier().to_string(), wanted.to_str().unwrap());
+    let missing = Ed25519Signer::from_env("KAIZEN_TEST_MISSING").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().contains("KAIZEN_TEST_MISSING"));
+    let bad = Ed25519Signer::from_env("KAIZEN_TEST_BAD").unwrap_err();
+    assert_eq!(bad.kind(), ErrorKind::Corrupt);
+    let bad = format!("{bad:?}");
+    assert!(bad.contains("KAIZEN_TEST_BAD") && !bad.contains("PRIVATE"), "{bad}");
+}
+
+#[tokio::test]
+async fn a_key_in_the_environment_of_a_process_signs_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let signer = Ed25519Signer::generate("kaizen.test/log", &path).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "keys::a_key_comes_from_the_environment_and_no_error_shows_it"])
+        .env("KAIZEN_TEST_WANTED", signer.verifier().to_string())
+        .env("KAIZEN_TEST_KEY", &text)
+        .env("KAIZEN_TEST_BAD", text.replace("+A", "+B"))
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
+}
+
+/// Everything that is logged, as text.
+#[derive(Clone, Default)]
+struct Traces(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Traces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_line_shows_a_private_key() {
+    let traces = Traces::default();
+    let writer = traces.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // For all threads, as file work is done on others.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let signer = Arc::new(Ed25519Signer::generate("k", &path).await.unwrap());
+    let log = LocalLog::open(dir.path().join("log"), signer.clone()).await.unwrap();
+    log.append(&[entry(1)], None).await.unwrap();
+    // A commit that was never finished, which is worth a line.
+    let journal = dir.path().join("log/journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let log = LocalLog::open(dir.path().join("log"), signer.clone()).await.unwrap();
+    tracing::info!(?signer, ?log, "everything that there is");
+    let shown = String::from_utf8(traces.0.lock().unwrap().clone()).unwrap();
+    assert!(shown.contains("never finished") && shown.contains("everything"), "{shown}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let encoded = text.trim_end().splitn(5, '+').nth(4).unwrap();
+    let seed = &STANDARD.decode(encoded).unwrap()[1..];
+    let hex: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    for secret in [encoded, &STANDARD.encode(seed), &hex, &format!("{seed:?}"), "PRIVATE"] {
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(!format!("{signer:?} {log:?}").contains(secret));
+    }
 }
 
 #[test]

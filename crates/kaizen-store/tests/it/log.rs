@@ -2,9 +2,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kaizen_core::{AuditLog, ErrorKind};
+use kaizen_core::{AuditLog, ErrorKind, Timestamp};
 use kaizen_store::merkle::{leaf_hash, verify_consistency, verify_inclusion};
-use kaizen_store::{Ed25519Signer, LocalLog};
+use kaizen_store::{Ed25519Signer, LocalLog, LogRetention, verify_tiles};
 use kaizen_testkit::audit_log::entry;
 
 fn signer(seed: u8) -> Arc<Ed25519Signer> {
@@ -37,14 +37,20 @@ fn all_files(dir: &Path) -> Vec<PathBuf> {
 async fn a_changed_byte_anywhere_is_noticed_and_its_file_named() {
     let dir = tempfile::tempdir().unwrap();
     let signer = signer(1);
-    let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
+    let log = LocalLog::builder(dir.path(), signer.clone()).journal_bytes(16 << 10);
+    let log = log.open().await.unwrap();
     append(&log, 0..1).await;
+    log.publish().await.unwrap();
     append(&log, 1..3).await;
+    log.publish().await.unwrap();
+    append(&log, 3..5).await;
+    append(&log, 5..6).await;
     let key = signer.verifier();
     let files = all_files(dir.path());
     let names: Vec<_> = files.iter().map(|f| f.strip_prefix(dir.path()).unwrap()).collect();
     let expected = [
         "checkpoint",
+        "journal",
         "tile/0/000.p/1",
         "tile/0/000.p/3",
         "tile/entries/000.p/1",
@@ -53,7 +59,10 @@ async fn a_changed_byte_anywhere_is_noticed_and_its_file_named() {
     assert_eq!(names, expected.map(Path::new));
     for path in files {
         let whole = fs::read(&path).unwrap();
-        for at in 0..whole.len() {
+        let journal = path.ends_with("journal");
+        // Two commits of a page each. What lies beyond belongs to nobody.
+        let end = if journal { 2 * 4096 } else { whole.len() };
+        for at in (0..end).step_by(if journal { 7 } else { 1 }) {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << (at % 8);
             fs::write(&path, bytes).unwrap();
@@ -62,7 +71,10 @@ async fn a_changed_byte_anywhere_is_noticed_and_its_file_named() {
             let named = error.to_string().contains(path.to_str().unwrap());
             assert!(named, "{} byte {at}: {error}", path.display());
         }
-        for bytes in [&whole[..whole.len() - 1], &[&whole[..], b"\n"].concat()] {
+        for bytes in [&whole[..end - 1], &[&whole[..], b"\n"].concat()] {
+            if journal && bytes.len() > end {
+                continue;
+            }
             fs::write(&path, bytes).unwrap();
             let error = LocalLog::verify(dir.path(), &key).await.unwrap_err();
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
@@ -76,17 +88,21 @@ async fn a_changed_byte_anywhere_is_noticed_and_its_file_named() {
 async fn a_changed_or_missing_file_of_a_larger_log_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let signer = signer(1);
-    let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
-    append(&log, 0..250).await;
-    append(&log, 250..600).await;
-    append(&log, 600..601).await;
+    let log = LocalLog::builder(dir.path(), signer.clone()).journal_bytes(16 << 10);
+    let log = log.open().await.unwrap();
+    for range in [0..250, 250..600, 600..601] {
+        append(&log, range).await;
+        log.publish().await.unwrap();
+    }
+    append(&log, 601..603).await;
     let key = signer.verifier();
     LocalLog::verify(dir.path(), &key).await.unwrap();
     let files = all_files(dir.path());
     assert!(files.len() >= 10, "{files:?}");
     for path in files {
         let whole = fs::read(&path).unwrap();
-        for at in [0, whole.len() / 3, whole.len() - 1] {
+        let end = if path.ends_with("journal") { 4096 } else { whole.len() };
+        for at in [0, end / 3, end - 1] {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
             fs::write(&path, bytes).unwrap();
@@ -98,8 +114,8 @@ async fn a_changed_or_missing_file_of_a_larger_log_is_named() {
         fs::remove_file(&path).unwrap();
         match LocalLog::verify(dir.path(), &key).await {
             Err(error) => assert!(error.to_string().contains(&shown), "{shown}: {error}"),
-            // An older partial form may go.
-            Ok(_) => assert!(shown.contains(".p/"), "{shown}"),
+            // An older partial form may go. Without a journal the log is an earlier one.
+            Ok(_) => assert!(shown.contains(".p/") || shown.ends_with("journal"), "{shown}"),
         }
         fs::write(&path, whole).unwrap();
     }
@@ -110,6 +126,7 @@ async fn reading_an_altered_entry_is_corrupt() {
     let dir = tempfile::tempdir().unwrap();
     let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
     append(&log, 0..4).await;
+    log.publish().await.unwrap();
     let path = dir.path().join("tile/entries/000.p/4");
     let text = fs::read(&path).unwrap();
     let at = text.windows(6).position(|w| w == b"champi").unwrap();
@@ -128,9 +145,13 @@ async fn another_key_a_missing_checkpoint_and_an_older_one_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
     append(&log, 0..2).await;
+    log.publish().await.unwrap();
     let checkpoint = dir.path().join("checkpoint");
     let old = fs::read(&checkpoint).unwrap();
-    append(&log, 2..3).await;
+    for range in [2..3, 3..4] {
+        append(&log, range).await;
+        log.publish().await.unwrap();
+    }
 
     let error = LocalLog::open(dir.path(), signer(2)).await.unwrap_err();
     assert!(error.to_string().contains("checkpoint"), "{error}");
@@ -262,4 +283,161 @@ async fn an_append_that_nobody_waits_for_still_happens() {
         tokio::task::yield_now().await;
     }
     assert_eq!(log.read(0..2).await.unwrap(), entries);
+}
+
+#[tokio::test]
+async fn a_last_commit_that_is_not_whole_is_named_and_then_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..2).await;
+    append(&log, 2..3).await;
+    let path = dir.path().join("journal");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + 200] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = LocalLog::verify(dir.path(), log.key()).await.unwrap_err();
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    assert_eq!(log.size().await.unwrap(), 2);
+    LocalLog::verify(dir.path(), log.key()).await.unwrap();
+    append(&log, 2..3).await;
+    assert_eq!(log.size().await.unwrap(), 3);
+
+    // Of one that is followed by others, everybody knows that it was acknowledged.
+    append(&log, 3..4).await;
+    append(&log, 4..5).await;
+    let whole = fs::read(&path).unwrap();
+    for at in [0, 20, 60, 200] {
+        let mut bytes = whole.clone();
+        bytes[4096 + at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        for error in [
+            LocalLog::open(dir.path(), signer(1)).await.unwrap_err(),
+            LocalLog::verify(dir.path(), log.key()).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{at}");
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{at}: {error}");
+        }
+    }
+    fs::write(&path, whole).unwrap();
+    assert_eq!(LocalLog::open(dir.path(), signer(1)).await.unwrap().size().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_proof_from_an_altered_tile_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..600).await;
+    log.publish().await.unwrap();
+    let path = dir.path().join("tile/0/000");
+    let whole = fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = log.inclusion_proof(200, 600).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    fs::write(&path, whole).unwrap();
+    log.inclusion_proof(200, 600).await.unwrap();
+    // It was checked, and is kept.
+    fs::remove_file(&path).unwrap();
+    let head = log.checkpoint().await.unwrap();
+    for index in 0..256 {
+        let proof = log.inclusion_proof(index, 600).await.unwrap();
+        let leaf = leaf_hash(entry(index).to_bytes().unwrap());
+        verify_inclusion(&leaf, index, 600, &proof, &head.root).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_a_journal_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..300).await;
+    log.publish().await.unwrap();
+    drop(log);
+    fs::remove_file(dir.path().join("journal")).unwrap();
+    LocalLog::verify(dir.path(), signer(1).verifier()).await.unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 300..302).await;
+    let verified = LocalLog::verify(dir.path(), log.key()).await.unwrap();
+    assert_eq!((verified.published, verified.size), (300, 302));
+}
+
+#[tokio::test]
+async fn others_see_a_commit_at_once_and_nobody_sees_one_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    let second = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    for number in 0..40 {
+        let (one, other) = if number % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        append(one, number..number + 1).await;
+        assert_eq!(other.read(number..number + 1).await.unwrap(), [entry(number)]);
+        assert_eq!(other.checkpoint().await.unwrap(), one.checkpoint().await.unwrap());
+        if number % 7 == 0 {
+            other.publish().await.unwrap();
+        }
+    }
+    LocalLog::verify(dir.path(), first.key()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_that_is_full_is_published_and_a_large_append_needs_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::builder(dir.path(), signer(1)).journal_bytes(8 << 10).open().await.unwrap();
+    let published = |log: LocalLog| async move {
+        LocalLog::verify(log.dir(), log.key()).await.unwrap().published
+    };
+    append(&log, 0..1).await;
+    append(&log, 1..2).await;
+    assert_eq!(published(log.clone()).await, 0);
+    append(&log, 2..3).await;
+    assert_eq!(published(log.clone()).await, 2);
+    append(&log, 3..103).await;
+    assert_eq!(published(log.clone()).await, 103);
+    append(&log, 103..104).await;
+    assert_eq!(published(log.clone()).await, 103);
+    assert_eq!(log.read(0..104).await.unwrap(), (0..104).map(entry).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_export_is_a_log_that_others_check() {
+    let scratch = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(scratch.path().join("log"), signer(1)).await.unwrap();
+    append(&log, 0..700).await;
+    log.publish().await.unwrap();
+    append(&log, 700..703).await;
+    let to = scratch.path().join("copy");
+    let exported = log.export(&to).await.unwrap();
+    assert_eq!(exported.size, 703);
+    let verified = verify_tiles(&to, log.key(), |_, _| Ok(())).await.unwrap();
+    assert_eq!(verified.root, log.checkpoint().await.unwrap().root);
+    let names = all_files(&to).len();
+    // The checkpoint, three bundles, three tiles above them, and one above these.
+    assert_eq!(names, 1 + 3 + 3 + 1);
+    assert_eq!(log.export(&to).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[tokio::test]
+async fn what_is_older_than_is_to_be_kept_is_counted_and_nothing_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let retention = LogRetention::default();
+    let empty = retention.report(&log, now).await.unwrap();
+    assert_eq!((empty.oldest, empty.expired), (None, 0));
+    // Of 3,000 entries, one every half hour, the last 1,000 are to be kept.
+    let entries: Vec<_> = (0..3_000)
+        .map(|number| {
+            let at = empty.keep_from.plus_seconds(1_800 * (number - 2_000));
+            kaizen_core::Entry { at, ..entry(number as u64) }
+        })
+        .collect();
+    log.append(&entries, None).await.unwrap();
+    let report = retention.report(&log, now).await.unwrap();
+    assert_eq!((report.size, report.oldest), (3_000, Some(entries[0].at)));
+    assert_eq!((report.expired, report.bundles), (2_000, 7));
+    assert_eq!(log.size().await.unwrap(), 3_000);
+    assert_eq!(LogRetention::days(183).unwrap_err().kind(), ErrorKind::Refused);
+    LogRetention::days(184).unwrap();
 }
