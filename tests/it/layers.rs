@@ -46,7 +46,7 @@ const LAYERS: [(u8, &str, &[&str]); 18] = [
             "kaizen-deploy",
         ],
     ),
-    (5, "kaizen-cli", &["kaizen-core", "kaizen-store", "kaizen-views"]),
+    (5, "kaizen-cli", &["kaizen-core", "kaizen-store", "kaizen-oci", "kaizen-views"]),
 ];
 
 /// The packages at the top level: they may use every crate, and none may use them.

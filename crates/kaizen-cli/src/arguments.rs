@@ -70,6 +70,12 @@ pub(crate) enum Command {
     Card(Card),
     /// What something was made from, and what was made of it.
     Lineage(Lineage),
+    /// Read every blob of the store, and name what is damaged, missing or strange.
+    Fsck(Fsck),
+    /// Copy a record with its payloads to a container registry.
+    Push(Push),
+    /// Copy a record with its payloads from a container registry.
+    Pull(Pull),
 }
 
 /// What to do with the log.
@@ -148,6 +154,48 @@ pub(crate) struct Lineage {
     /// Only what was made of it.
     #[arg(long)]
     pub(crate) down: bool,
+}
+
+/// How to check a store.
+#[derive(Args, Debug)]
+pub(crate) struct Fsck {
+    /// Without the log: what was removed for good is then reported as missing.
+    #[arg(long)]
+    pub(crate) without_log: bool,
+}
+
+/// What to push, and where.
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// A digest or its first digits, `NAME@ALIAS`, or `NAME:NUMBER`.
+    pub(crate) what: String,
+    /// `HOST/REPOSITORY`, with `:TAG` if it is to have one.
+    pub(crate) repository: String,
+    /// With what is said about it: evaluations, decisions, signatures.
+    #[arg(long)]
+    pub(crate) referrers: bool,
+    /// With the records that it was made from.
+    #[arg(long)]
+    pub(crate) parents: bool,
+    /// By http, which anybody on the way can read.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}
+
+/// What to pull, and from where.
+#[derive(Args, Debug)]
+pub(crate) struct Pull {
+    /// `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`.
+    pub(crate) repository: String,
+    /// With what is said about it: evaluations, decisions, signatures.
+    #[arg(long)]
+    pub(crate) referrers: bool,
+    /// With the records that it was made from.
+    #[arg(long)]
+    pub(crate) parents: bool,
+    /// By http, which anybody on the way can read.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
 }
 
 /// Whether a text is a digest, or the first digits of one; gives those.

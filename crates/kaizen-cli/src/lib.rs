@@ -18,10 +18,12 @@
 //! ```
 
 mod arguments;
+mod fsck;
 mod log;
 mod models;
 mod open;
 mod print;
+mod remote;
 mod trace;
 
 use std::ffi::OsString;
@@ -62,6 +64,9 @@ where
         Command::Models(models) => models::list(&place, &models, &mut printer).await,
         Command::Card(card) => models::card(&place, &card, &mut printer).await,
         Command::Lineage(lineage) => trace::lineage(&place, &lineage, &mut printer).await,
+        Command::Fsck(fsck) => fsck::run(&place, &fsck, &mut printer).await,
+        Command::Push(push) => remote::push(&place, &push, &mut printer).await,
+        Command::Pull(pull) => remote::pull(&place, &pull, &mut printer).await,
     }
 }
 

@@ -57,11 +57,16 @@ impl Place {
         Ok(Arc::new(LocalLog::open(self.log.clone(), signer).await?))
     }
 
-    pub(crate) async fn store(&self) -> Result<Arc<dyn ArtifactStore>> {
-        let dir = self.store.display();
-        if !self.store.join("oci-layout").is_file() {
-            return Err(Error::not_found(format!("store {dir}: there is none")));
+    /// That there is a store: opening one that is not there would make it.
+    pub(crate) fn check_store(&self) -> Result<()> {
+        if self.store.join("oci-layout").is_file() {
+            return Ok(());
         }
+        Err(Error::not_found(format!("store {}: there is none", self.store.display())))
+    }
+
+    pub(crate) async fn store(&self) -> Result<Arc<dyn ArtifactStore>> {
+        self.check_store()?;
         Ok(Arc::new(LocalStore::open(self.store.clone()).await?))
     }
 

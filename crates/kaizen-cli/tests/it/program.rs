@@ -192,3 +192,54 @@ async fn what_is_damaged_is_named_and_what_is_misspelt_is_explained() {
     let (_, said) = place.refused(&["log", "verify", "--key", "key"]);
     assert!(said.contains("a private key") && !said.contains("secret"), "{said}");
 }
+
+#[tokio::test]
+async fn a_store_is_checked_and_what_is_wrong_is_named() {
+    let place = Place::new().await;
+    let text = place.text(&["fsck"]);
+    assert!(text.contains("sound"), "{text}");
+    let json = place.json(&["fsck"]);
+    assert_eq!((&json["sound"], &json["problems"]), (&true.into(), &Value::Array(vec![])));
+    let hex = place.story.sets[0].hex();
+    flip(&place.dir.path().join("store/blobs/sha256").join(&hex));
+    let output = place.command(&["fsck"]).output().unwrap();
+    let (said, found) = (stderr(&output), String::from_utf8_lossy(&output.stdout).into_owned());
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(found.contains(&hex) && found.contains("DAMAGED"), "{found}");
+    let (_, said) = place.refused(&["fsck", "--store", "nowhere"]);
+    assert!(said.contains("store nowhere: there is none"), "{said}");
+}
+
+#[tokio::test]
+async fn a_push_or_pull_that_cannot_be_is_explained() {
+    let place = Place::new().await;
+    let (code, said) = place.refused(&["push", "late@champion", "not a repository"]);
+    assert!(code == 2, "{said}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (_, said) = place.refused(&["push", "late@nobody", &format!("{address}/late")]);
+    assert!(said.contains("nobody holds it"), "{said}");
+    let (_, said) = place.refused(&["push", "nothing", &format!("{address}/late")]);
+    assert!(said.contains("`nothing`: nothing has this name"), "{said}");
+}
+
+/// Against Debian's container registry, named by an environment variable.
+#[tokio::test]
+async fn what_is_pushed_to_a_registry_is_pulled_by_another() {
+    let Ok(registry) = std::env::var("KAIZEN_REGISTRY_URL") else {
+        println!("skipped: KAIZEN_REGISTRY_URL names no container registry");
+        return;
+    };
+    let place = Place::new().await;
+    let repository = format!("{registry}/kaizen-cli/late:champion");
+    let pushed = place.json(&["push", "late@champion", &repository, "--referrers", "--plain-http"]);
+    assert_eq!(pushed["id"], place.story.models[1].to_string());
+    let again = place.json(&["push", "late@champion", &repository, "--plain-http"]);
+    assert_eq!(again["blobs"], "0", "only what is missing travels");
+    let pull = ["pull", &repository, "--store", "other", "--referrers", "--plain-http"];
+    let pulled = place.json(&pull);
+    assert_eq!(pulled["id"], pushed["id"]);
+    let found = place.text(&["lineage", &place.story.models[1].hex(), "--store", "other"]);
+    assert!(found.contains("evaluation") && found.contains("decision"), "{found}");
+}

@@ -62,7 +62,8 @@ async fn debug_and_errors_do_not_show_the_private_key() {
     let path = dir.path().join("key");
     let signer = Ed25519Signer::generate("k", &path).await.unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
-    let secret = text.trim_end().rsplit('+').next().unwrap();
+    // The key itself may hold a `+`.
+    let secret = text.trim_end().splitn(5, '+').last().unwrap();
     assert!(!format!("{signer:?}").contains(secret));
     std::fs::write(&path, format!("x{text}")).unwrap();
     let error = Ed25519Signer::open(&path).await.unwrap_err();

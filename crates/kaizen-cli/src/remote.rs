@@ -1,0 +1,113 @@
+//! `kaizen push` and `kaizen pull`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Progress, Result};
+use kaizen_oci::{DockerConfig, Options, Reference, RemoteRegistry, Transport};
+use kaizen_store::{Copied, CopyOptions, LineageIndex, LocalStore, copy};
+use serde_json::json;
+
+use crate::arguments::{Place, Pull, Push, digits};
+use crate::open::version_of;
+use crate::print::{Printer, Style, cell};
+
+/// Says on the terminal, if there is one, how far a copy is. Not on the output: that is for what
+/// comes of it.
+#[derive(Debug)]
+struct OnTerminal;
+
+impl Progress for OnTerminal {
+    fn report(&self, task: &str, done: u64, total: Option<u64>) {
+        let mut terminal = std::io::stderr();
+        if terminal.is_terminal() {
+            let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+            // There is nobody to tell if this fails.
+            let _ = write!(terminal, "\r{task}: {done}{of} bytes ");
+            if total == Some(done) {
+                let _ = writeln!(terminal);
+            }
+        }
+    }
+}
+
+/// Copies a record with its payloads to a repository, and gives it a tag there.
+pub(crate) async fn push(place: &Place, asked: &Push, out: &mut Printer<'_>) -> Result<()> {
+    let reference: Reference = asked.repository.parse()?;
+    if reference.digest().is_some() {
+        let name = &asked.repository;
+        return Err(Error::invalid(format!("repository `{name}`: a digest is not chosen by a push")));
+    }
+    let store = place.store().await?;
+    let id = wanted(place, store.as_ref(), &asked.what).await?;
+    let remote = open(&reference, asked.plain_http).await?;
+    let options = CopyOptions::new().referrers(asked.referrers).parents(asked.parents);
+    let copied = copy(store.as_ref(), &remote, &id, &options, &OnTerminal).await?;
+    if let Some(tag) = reference.tag() {
+        remote.put_tag(tag, &id).await?;
+    }
+    print(&id, &asked.repository, &copied, out)
+}
+
+/// Copies a record with its payloads from a repository.
+pub(crate) async fn pull(place: &Place, asked: &Pull, out: &mut Printer<'_>) -> Result<()> {
+    let reference: Reference = asked.repository.parse()?;
+    let remote = open(&reference, asked.plain_http).await?;
+    let id = remote.resolve(&reference).await?;
+    // A pull may be the first thing that a store sees.
+    let store = LocalStore::open(place.store.clone()).await?;
+    let options = CopyOptions::new().referrers(asked.referrers).parents(asked.parents);
+    let copied = copy(&remote, &store, &id, &options, &OnTerminal).await?;
+    print(&id, &asked.repository, &copied, out)
+}
+
+async fn open(reference: &Reference, plain_http: bool) -> Result<RemoteRegistry> {
+    let mut options = Options::default();
+    options.credentials = Arc::new(DockerConfig::from_env().await?);
+    if plain_http {
+        options.transport = Transport::Http;
+    }
+    RemoteRegistry::open(&format!("{}/{}", reference.host(), reference.repository()), options)
+}
+
+/// The record that a digest, its first digits, `NAME@ALIAS` or `NAME:NUMBER` says. Only a name needs
+/// the log.
+async fn wanted(place: &Place, store: &dyn ArtifactStore, what: &str) -> Result<Digest> {
+    if let Ok(id) = what.parse() {
+        return Ok(id);
+    }
+    if let Some(digits) = digits(what) {
+        let found = LineageIndex::read(store).await?.beginning_with(&digits);
+        return match found[..] {
+            [id] => Ok(id),
+            [] => Err(Error::not_found(format!("`{what}`: no record begins so"))),
+            _ => Err(Error::invalid(format!("`{what}`: {} records begin so", found.len()))),
+        };
+    }
+    let registry = place.registry().await?;
+    let version = version_of(&registry, what).await?;
+    Ok(version.context(ErrorKind::NotFound, format!("`{what}`: nothing has this name"))?.1.model)
+}
+
+fn print(id: &Digest, repository: &str, copied: &Copied, out: &mut Printer<'_>) -> Result<()> {
+    if out.is_json() {
+        return out.json(&json!({
+            "id": id,
+            "repository": repository,
+            "manifests": copied.manifests,
+            "blobs": copied.blobs.to_string(),
+            "bytes": copied.bytes.to_string(),
+            "present": copied.present.to_string(),
+        }));
+    }
+    let Copied { blobs, bytes, present, .. } = copied;
+    out.table(&[
+        vec![cell("record", Style::Quiet), cell(id, Style::Strong)],
+        vec![cell("repository", Style::Quiet), cell(repository, Style::Plain)],
+        vec![
+            cell("travelled", Style::Quiet),
+            cell(format!("{blobs} blobs, {bytes} bytes"), Style::Plain),
+        ],
+        vec![cell("was there", Style::Quiet), cell(format!("{present} blobs"), Style::Plain)],
+    ])
+}
