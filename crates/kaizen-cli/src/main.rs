@@ -17,7 +17,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Error::internal("runtime").with_source(error))?;
     let stdout = std::io::stdout();
     let mut out = String::new();

@@ -36,7 +36,9 @@ pub(crate) async fn push(place: &Place, asked: &Push, out: &mut Printer<'_>) -> 
     let reference: Reference = asked.repository.parse()?;
     if reference.digest().is_some() {
         let name = &asked.repository;
-        return Err(Error::invalid(format!("repository `{name}`: a digest is not chosen by a push")));
+        return Err(Error::invalid(format!(
+            "repository `{name}`: a digest is not chosen by a push"
+        )));
     }
     let store = place.store().await?;
     let id = wanted(place, store.as_ref(), &asked.what).await?;
