@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Card(Card),
     /// What something was made from, and what was made of it.
     Lineage(Lineage),
+    /// Show that an entry is in the log, to whoever has only the public key.
+    Proof(Proof),
     /// Read every blob of the store, and name what is damaged, missing or strange.
     Fsck(Fsck),
     /// Copy a record with its payloads to a container registry.
@@ -154,6 +156,23 @@ pub(crate) struct Lineage {
     /// Only what was made of it.
     #[arg(long)]
     pub(crate) down: bool,
+}
+
+/// Which proof to make or to check.
+#[derive(Args, Debug)]
+pub(crate) struct Proof {
+    /// Make the proof of the entry at this index.
+    #[arg(conflicts_with = "about")]
+    pub(crate) index: Option<u64>,
+    /// Make the proof of the last entry about this digest, or its first digits.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) about: Option<String>,
+    /// Check the proof in this file; no log is needed.
+    #[arg(long, value_name = "FILE", requires = "entry", conflicts_with_all = ["index", "about"])]
+    pub(crate) check: Option<PathBuf>,
+    /// The file of the entry whose proof is checked, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entry: Option<PathBuf>,
 }
 
 /// How to check a store.

@@ -23,6 +23,7 @@ mod log;
 mod models;
 mod open;
 mod print;
+mod proof;
 mod remote;
 mod trace;
 
@@ -64,6 +65,7 @@ where
         Command::Models(models) => models::list(&place, &models, &mut printer).await,
         Command::Card(card) => models::card(&place, &card, &mut printer).await,
         Command::Lineage(lineage) => trace::lineage(&place, &lineage, &mut printer).await,
+        Command::Proof(proof) => proof::run(&place, &proof, &mut printer).await,
         Command::Fsck(fsck) => fsck::run(&place, &fsck, &mut printer).await,
         Command::Push(push) => remote::push(&place, &push, &mut printer).await,
         Command::Pull(pull) => remote::pull(&place, &pull, &mut printer).await,

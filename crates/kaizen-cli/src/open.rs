@@ -49,12 +49,16 @@ impl Place {
     }
 
     pub(crate) async fn log(&self) -> Result<Arc<dyn AuditLog>> {
+        Ok(Arc::new(self.local_log().await?))
+    }
+
+    pub(crate) async fn local_log(&self) -> Result<LocalLog> {
         let dir = self.log.display();
         if !self.log.join("checkpoint").is_file() {
             return Err(Error::not_found(format!("log {dir}: there is none")));
         }
         let signer = Arc::new(NoPrivateKey(self.key()?));
-        Ok(Arc::new(LocalLog::open(self.log.clone(), signer).await?))
+        LocalLog::open(self.log.clone(), signer).await
     }
 
     /// That there is a store: opening one that is not there would make it.
@@ -73,6 +77,16 @@ impl Place {
     pub(crate) async fn registry(&self) -> Result<Registry> {
         Ok(Registry::new(self.store().await?, self.log().await?))
     }
+}
+
+/// The text in a file of at most so many bytes.
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
+    let what = || path.display().to_string();
+    let size = path.metadata().context(ErrorKind::NotFound, what())?.len();
+    if size > most {
+        return Err(Error::new(ErrorKind::Limit, format!("{}: {size} bytes, over {most}", what())));
+    }
+    std::fs::read_to_string(path).context(ErrorKind::Corrupt, what())
 }
 
 fn read_key(path: &Path) -> Result<Option<String>> {

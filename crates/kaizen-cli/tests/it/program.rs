@@ -243,3 +243,30 @@ async fn what_is_pushed_to_a_registry_is_pulled_by_another() {
     let found = place.text(&["lineage", &place.story.models[1].hex(), "--store", "other"]);
     assert!(found.contains("evaluation") && found.contains("decision"), "{found}");
 }
+
+#[tokio::test]
+async fn a_proof_is_made_of_the_log_and_checked_without_it() {
+    let place = Place::new().await;
+    let decision = &place.story.decisions[0].hex()[..12];
+    let proof = place.text(&["proof", "--about", decision]);
+    let json = place.json(&["proof", "6"]);
+    assert_eq!(json["proof"], proof, "the decision is entry 6");
+    let write = |name: &str, text: &str| std::fs::write(place.dir.path().join(name), text).unwrap();
+    write("it.tlog-proof", &proof);
+    write("entry.json", &json["entry"].to_string());
+    let check = ["proof", "--check", "it.tlog-proof", "--entry", "entry.json", "--log", "nowhere"];
+    let text = place.text(&check);
+    assert!(text.contains("6 of 22") && text.contains("proven"), "{text}");
+    assert_eq!(place.json(&check)["origin"], "example.com/models");
+
+    write(
+        "entry.json",
+        &json["entry"].to_string().replace("\"approved\":true", "\"approved\":false"),
+    );
+    let (code, said) = place.refused(&check);
+    assert!(code == 1 && !said.is_empty(), "{said}");
+    let (_, said) = place.refused(&["proof", "22"]);
+    assert!(said.contains("log entry 22: the log has 22"), "{said}");
+    let (code, said) = place.refused(&["proof"]);
+    assert!(code == 2 && said.contains("give an index"), "{said}");
+}

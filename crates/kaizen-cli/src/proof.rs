@@ -1,0 +1,101 @@
+//! `kaizen proof`.
+
+use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
+use kaizen_store::{TlogProof, WitnessPolicy};
+use serde_json::json;
+
+use crate::arguments::{Place, Proof, digits};
+use crate::open;
+use crate::print::{Printer, Style, cell, instant};
+
+/// At most this many bytes in a file of a proof.
+const MAX_PROOF: u64 = 2 << 20;
+/// So many entries are read at once.
+const PAGE: u64 = 4_096;
+
+/// Writes the proof that an entry is in the log, or checks one.
+pub(crate) async fn run(place: &Place, asked: &Proof, out: &mut Printer<'_>) -> Result<()> {
+    match &asked.check {
+        Some(file) => check(place, asked, file, out),
+        None => make(place, asked, out).await,
+    }
+}
+
+async fn make(place: &Place, asked: &Proof, out: &mut Printer<'_>) -> Result<()> {
+    let log = place.local_log().await?;
+    let index = match (&asked.index, &asked.about) {
+        (Some(index), _) => *index,
+        (None, Some(about)) => last_about(&log, about).await?,
+        (None, None) => return Err(Error::invalid("proof: give an index, or --about a digest")),
+    };
+    let size = log.size().await?;
+    if index >= size {
+        return Err(Error::not_found(format!("log entry {index}: the log has {size}")));
+    }
+    let proof = log.proof(index).await?;
+    let entry = log.read(index..index + 1).await?;
+    if out.is_json() {
+        return out.json(&json!({
+            "index": index.to_string(),
+            "entry": entry.first(),
+            "hashes": proof.hashes,
+            "checkpoint": proof.checkpoint,
+            "proof": proof.to_string(),
+        }));
+    }
+    out.document(&proof.to_string())
+}
+
+/// The last entry about a digest, or its first digits.
+async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64> {
+    let digits = digits(about)
+        .context(ErrorKind::Invalid, format!("`{about}`: not a digest, nor its first digits"))?;
+    let mut end = log.size().await?;
+    while end > 0 {
+        let start = end.saturating_sub(PAGE);
+        let page = log.read(start..end).await?;
+        let found = page.iter().rposition(|entry| entry.subject.hex().starts_with(&digits));
+        if let Some(nth) = found {
+            return Ok(start + nth as u64);
+        }
+        end = start;
+    }
+    Err(Error::not_found(format!("`{about}`: the log has no entry about it")))
+}
+
+/// Checks a proof with the entry and the public key alone: no log is needed.
+fn check(
+    place: &Place,
+    asked: &Proof,
+    file: &std::path::Path,
+    out: &mut Printer<'_>,
+) -> Result<()> {
+    let Some(entry_file) = &asked.entry else {
+        return Err(Error::invalid("proof: --check needs the entry: --entry FILE"));
+    };
+    let proof: TlogProof = open::read_text(file, MAX_PROOF)?.parse()?;
+    // As people may have laid it out; what the log hashes is its own form.
+    let text = open::read_text(entry_file, 4 * Entry::MAX_BYTES as u64)?;
+    let entry: Entry = serde_json::from_str(&text)
+        .context(ErrorKind::Invalid, format!("{}: not a log entry", entry_file.display()))?;
+    let proven = proof.verify(&entry.to_bytes()?, &place.key()?, &WitnessPolicy::none())?;
+    let checkpoint = &proven.checkpoint;
+    if out.is_json() {
+        return out.json(&json!({
+            "origin": checkpoint.origin,
+            "size": checkpoint.size.to_string(),
+            "index": proof.index.to_string(),
+            "entry": entry,
+        }));
+    }
+    out.table(&[
+        vec![cell("log", Style::Quiet), cell(&checkpoint.origin, Style::Strong)],
+        vec![
+            cell("entry", Style::Quiet),
+            cell(format!("{} of {}", proof.index, checkpoint.size), Style::Plain),
+        ],
+        vec![cell("said", Style::Quiet), cell(instant(entry.at), Style::Plain)],
+        vec![cell("by", Style::Quiet), cell(&entry.actor, Style::Plain)],
+        vec![cell("state", Style::Quiet), cell("proven", Style::Good)],
+    ])
+}
