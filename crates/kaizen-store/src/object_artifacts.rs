@@ -37,7 +37,8 @@ const FRESH_S: i64 = 3600;
 /// if it is missing or damaged.
 ///
 /// Two more folders: `touched/HEX` says that a blob which was there already was put again, and
-/// `uploads/` holds large blobs whose digest is known only at their end.
+/// `uploads/` holds large blobs whose digest is known only at their end. These are copied to their
+/// place by the store, which some stores do up to 5 GB only: announce the digest of a larger blob.
 ///
 /// ```
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

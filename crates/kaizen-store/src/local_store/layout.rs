@@ -25,6 +25,9 @@ impl Layout for LocalStore {
     }
 
     async fn read_file(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
+        if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(Error::invalid(format!("file `{name}`: not a name in a layout")));
+        }
         let path = self.dir().join(name);
         self.run(move |_| read(&path, most)).await
     }

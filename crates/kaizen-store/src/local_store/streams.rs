@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
 
@@ -124,13 +124,7 @@ impl Inner {
         expected: Option<Digest>,
     ) -> Result<Digest> {
         let mut draft = Draft::create(&*self.files, &self.blobs)?;
-        let digest = thread::scope(|scope| {
-            let (sender, receiver) = sync_channel::<Bytes>(PIECES_AHEAD);
-            let hashing = scope.spawn(move || {
-                let mut digester = Digester::default();
-                receiver.into_iter().for_each(|piece| digester.update(piece));
-                digester.finish()
-            });
+        let ((), digest) = while_hashing(|hasher| {
             let mut buffer = Vec::new();
             loop {
                 let piece = match pieces.blocking_recv() {
@@ -139,7 +133,7 @@ impl Inner {
                     None => return Err(Error::invalid("a blob was cut off before its end")),
                 };
                 // The hasher only ends when this sender is gone.
-                let _ = sender.send(piece.clone());
+                let _ = hasher.send(piece.clone());
                 if buffer.len() + piece.len() > BUFFER_BYTES {
                     draft.write(&buffer)?;
                     buffer.clear();
@@ -150,9 +144,7 @@ impl Inner {
                     buffer.extend_from_slice(&piece);
                 }
             }
-            drop(sender);
-            draft.write(&buffer)?;
-            hashing.join().ok().context(ErrorKind::Internal, "hashing panicked")
+            draft.write(&buffer)
         })?;
         if let Some(expected) = expected {
             expected.check_found(&digest, &format!("blob {expected}"))?;
@@ -177,13 +169,34 @@ fn read_pieces(
     digest: &Digest,
     to: &mpsc::Sender<Result<Bytes>>,
 ) -> Result<()> {
-    let mut digester = Digester::default();
-    while let Some(piece) = read_piece(&mut file, path)? {
-        digester.update(&piece);
-        if to.blocking_send(Ok(piece)).is_err() {
-            // The reader went away.
-            return Ok(());
+    let (all_taken, found) = while_hashing(|hasher| {
+        while let Some(piece) = read_piece(&mut file, path)? {
+            let _ = hasher.send(piece.clone());
+            if to.blocking_send(Ok(piece)).is_err() {
+                // The reader went away.
+                return Ok(false);
+            }
         }
+        Ok(true)
+    })?;
+    if !all_taken {
+        return Ok(());
     }
-    digest.check_found(&digester.finish(), &format!("blob {digest} in {}", path.display()))
+    digest.check_found(&found, &format!("blob {digest} in {}", path.display()))
+}
+
+/// Does work that gives pieces to a hasher, which runs at the same time; gives their digest.
+fn while_hashing<T>(work: impl FnOnce(&SyncSender<Bytes>) -> Result<T>) -> Result<(T, Digest)> {
+    thread::scope(|scope| {
+        let (sender, receiver) = sync_channel::<Bytes>(PIECES_AHEAD);
+        let hashing = scope.spawn(move || {
+            let mut digester = Digester::default();
+            receiver.into_iter().for_each(|piece| digester.update(piece));
+            digester.finish()
+        });
+        let done = work(&sender);
+        drop(sender);
+        let digest = hashing.join().ok().context(ErrorKind::Internal, "hashing panicked")?;
+        Ok((done?, digest))
+    })
 }

@@ -1,6 +1,6 @@
 //! Blobs on their way into an object store.
 
-use kaizen_core::{ByteStream, Bytes, Digest, Digester, Result, stream};
+use kaizen_core::{ByteStream, Bytes, Digest, Digester, Error, ErrorKind, Result, stream};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt as _, PutMode};
 use tokio::task::JoinSet;
@@ -11,6 +11,9 @@ use crate::objects::unique;
 /// A blob up to this size is one request, and a larger one comes in parts of it. Stores demand 5
 /// MiB at least and take 10,000 parts at most, so a blob may have 78 GiB.
 const PART_BYTES: usize = 8 << 20;
+
+/// The most parts that a store takes.
+const MAX_PARTS: u32 = 10_000;
 
 /// How many parts of a blob travel at the same time.
 const PARTS: usize = 4;
@@ -45,6 +48,11 @@ impl Inner {
                     upload = Some(self.begin(&name).await?);
                 }
                 if let Some(upload) = &mut upload {
+                    upload.parts += 1;
+                    if upload.parts == MAX_PARTS {
+                        let message = format!("{name}: more than {MAX_PARTS} parts of 8 MiB");
+                        return Err(Error::new(ErrorKind::Limit, message));
+                    }
                     let sent = upload.send(part.into()).await;
                     sent.map_err(|error| self.folder.failed(&name, error))?;
                 }
@@ -81,7 +89,7 @@ impl Inner {
         let path: Path = self.folder.path(name);
         let begun = self.folder.store.put_multipart(&path).await;
         let upload = begun.map_err(|error| self.folder.failed(name, error))?;
-        Ok(Upload { upload: Some(upload), sending: JoinSet::new() })
+        Ok(Upload { upload: Some(upload), sending: JoinSet::new(), parts: 0 })
     }
 }
 
@@ -89,6 +97,7 @@ impl Inner {
 struct Upload {
     upload: Option<Box<dyn MultipartUpload>>,
     sending: JoinSet<object_store::Result<()>>,
+    parts: u32,
 }
 
 impl Upload {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kaizen_core::record::{Image, Release};
-use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Event, Payload, Records};
-use kaizen_store::{Fault, LocalStore, Need, ObjectArtifacts, fsck};
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, ErrorKind, Event, Payload, Records};
+use kaizen_store::{Fault, Layout as _, LocalStore, Need, ObjectArtifacts, fsck};
 use kaizen_testkit::MemoryLog;
 use kaizen_testkit::audit_log::entry;
 use object_store::memory::InMemory;
@@ -88,7 +88,7 @@ async fn one_flipped_bit_anywhere_in_a_bucket_is_found_and_named() {
     fill(&store, &log).await;
     let store = ObjectArtifacts::to_check(Arc::clone(&bucket), "a").unwrap();
     assert!(fsck(&store, Some(&log)).await.unwrap().problems.is_empty());
-    for (name, _) in kaizen_store::Layout::files(&store).await.unwrap() {
+    for (name, _) in store.files().await.unwrap() {
         let path = object_store::path::Path::from(format!("a/{name}"));
         let whole = bucket.get(&path).await.unwrap().bytes().await.unwrap();
         for at in 0..whole.len() {
@@ -176,6 +176,19 @@ async fn what_does_not_belong_is_named_and_does_no_harm() {
     ];
     expected.sort_unstable();
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn no_name_leads_out_of_a_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("secret"), "mine").unwrap();
+    let store = LocalStore::open(dir.path().join("store")).await.unwrap();
+    for name in ["../secret", "blobs/../../secret", "/etc/hostname", "", "./oci-layout"] {
+        let error = store.read_file(name, 100).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{name}");
+    }
+    assert!(store.read_file("oci-layout", 100).await.unwrap().is_some());
+    assert_eq!(store.read_file("oci-layout", 5).await.unwrap_err().kind(), ErrorKind::Limit);
 }
 
 #[tokio::test]
