@@ -12,6 +12,7 @@ mod ground;
 mod online;
 mod point_in_time;
 mod redis_server;
+mod store;
 mod windows;
 
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ struct Comparison {
     ours: fn(&[String]) -> Result<Box<dyn Contender>>,
 }
 
-const COMPARISONS: [Comparison; 3] = [
+const COMPARISONS: [Comparison; 4] = [
     Comparison {
         name: "point_in_time",
         about: "features as of each row's instant: Polars, DuckDB, Feast",
@@ -48,6 +49,12 @@ const COMPARISONS: [Comparison; 3] = [
         about: "20 windows over each event's own past: DuckDB, Polars",
         run: windows::run,
         ours: windows::ours,
+    },
+    Comparison {
+        name: "store",
+        about: "durable appends, a long log verified, large blobs: the bare disk, openssl and cp",
+        run: store::run,
+        ours: store::ours,
     },
 ];
 

@@ -85,7 +85,7 @@ pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,
 };
 pub use local_log::{LocalLog, LocalLogBuilder, Verified, verify_tiles};
-pub use local_store::LocalStore;
+pub use local_store::{LocalStore, read_file};
 pub use log_keys::LogKeys;
 pub use note::{VerifierKey, open_checkpoint, open_note};
 pub use object_artifacts::ObjectArtifacts;

@@ -18,6 +18,7 @@ use crate::files::{self, Disk, Files, blocking};
 use crate::index::Additions;
 
 use listing::Listing;
+pub use streams::read_file;
 
 const LAYOUT_VERSION: &str = "1.0.0";
 

@@ -5,9 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use futures_util::StreamExt;
-use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Result};
-use kaizen_store::LocalStore;
+use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Result, stream};
+use kaizen_store::{LocalStore, read_file};
 use tokio::runtime::Runtime;
 
 use crate::contender::{Contender, Found, Stopwatch};
@@ -53,7 +52,7 @@ impl Ours {
         let store = self.runtime.block_on(LocalStore::open(&folder))?;
         let put = stopwatch.time(|| {
             self.runtime.block_on(async {
-                let bytes = kaizen_store::read_file(&self.source).await?;
+                let bytes = read_file(&self.source).await?;
                 store.put_stream(bytes, None).await
             })
         })?;
@@ -65,10 +64,10 @@ impl Ours {
         let (store, digest) = self.stored.as_ref().context(ErrorKind::Invalid, "nothing stored")?;
         let bytes = stopwatch.time(|| {
             self.runtime.block_on(async {
-                let mut stream = store.get_stream(digest).await?;
+                let mut pieces = store.get_stream(digest).await?;
                 let mut bytes = 0;
-                while let Some(chunk) = stream.next().await {
-                    bytes += chunk?.len();
+                while let Some(piece) = stream::next(&mut pieces).await {
+                    bytes += piece?.len();
                 }
                 Ok::<_, Error>(bytes)
             })

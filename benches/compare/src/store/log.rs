@@ -132,7 +132,6 @@ impl Ours {
         if folder.exists() && made(&self.opened(folder)?)? == count {
             return Ok(Found::new());
         }
-        println_note(&format!("making a log of {count} entries (once, minutes)"));
         emptied(folder)?;
         let log = self.opened(folder)?;
         let mut first = 0;
@@ -192,11 +191,6 @@ impl Contender for Ours {
             _ => Err(Error::invalid(format!("question {question:?}"))),
         }
     }
-}
-
-/// Standard output carries the answers.
-fn println_note(note: &str) {
-    eprintln!("note: {note}");
 }
 
 /// The same bytes, written over a file whose blocks are there, and synchronised.

@@ -78,6 +78,33 @@ impl LocalStore {
     }
 }
 
+/// The bytes of a file as they are read, to be put into a store. Nobody has vouched for them.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unavailable`] if the file cannot be opened; the stream ends with one if it cannot be
+/// read to its end.
+pub async fn read_file(path: impl Into<PathBuf>) -> Result<ByteStream> {
+    let path = path.into();
+    let (path, mut file) = blocking(move || match File::open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => Err(files::failed(&path, error)),
+    })
+    .await?;
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    drop(tokio::spawn(blocking(move || {
+        while let Some(piece) = read_piece(&mut file, &path).transpose() {
+            let ends = piece.is_err();
+            // A reader that went away has no need of the rest.
+            if sender.blocking_send(piece).is_err() || ends {
+                break;
+            }
+        }
+        Ok(())
+    })));
+    Ok(Box::pin(Pieces(receiver)))
+}
+
 struct Pieces(mpsc::Receiver<Result<Bytes>>);
 
 impl Stream for Pieces {
