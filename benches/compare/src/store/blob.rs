@@ -143,7 +143,8 @@ impl Contender for OpenSsl {
 
 fn succeed(command: &mut Command) -> Result<()> {
     let program = command.get_program().display().to_string();
-    let status = command.stdout(Stdio::null()).status().context(ErrorKind::Unavailable, &program)?;
+    let status =
+        command.stdout(Stdio::null()).status().context(ErrorKind::Unavailable, &program)?;
     if status.success() {
         return Ok(());
     }

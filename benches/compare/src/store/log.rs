@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kaizen_core::{
-    Actor, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Result, Timestamp,
+    Actor, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Result,
+    Timestamp,
 };
 use kaizen_store::{Ed25519Signer, LocalLog};
 use tokio::runtime::Runtime;
@@ -146,8 +147,7 @@ impl Ours {
 
     fn verify(&self, folder: &Path, stopwatch: &mut Stopwatch) -> Result<Found> {
         let key = Ed25519Signer::from_seed(ORIGIN, SEED)?.verifier();
-        let verified =
-            stopwatch.time(|| self.runtime.block_on(LocalLog::verify(folder, &key)))?;
+        let verified = stopwatch.time(|| self.runtime.block_on(LocalLog::verify(folder, &key)))?;
         if verified.size == 0 {
             return Err(Error::corrupt("an empty log was verified"));
         }
@@ -179,9 +179,7 @@ impl Contender for Ours {
                 Ok(Found::new())
             }
             ["single", count] => self.single(number(count)?, stopwatch),
-            ["batched", batches, size] => {
-                self.batched(number(batches)?, number(size)?, stopwatch)
-            }
+            ["batched", batches, size] => self.batched(number(batches)?, number(size)?, stopwatch),
             ["concurrent", tasks, each] => {
                 self.concurrent(number(tasks)?, number(each)?, stopwatch)
             }
@@ -227,9 +225,8 @@ impl Contender for Disk {
                 let path = Path::new(folder).with_extension("bare");
                 let opened = File::options().create(true).write(true).truncate(true).open(&path);
                 let file = opened.context(ErrorKind::Unavailable, path.display())?;
-                let filled = file
-                    .write_all_at(&vec![0; PREALLOCATED], 0)
-                    .and_then(|()| file.sync_all());
+                let filled =
+                    file.write_all_at(&vec![0; PREALLOCATED], 0).and_then(|()| file.sync_all());
                 filled.context(ErrorKind::Unavailable, path.display())?;
                 self.file = Some((path, file));
             }
