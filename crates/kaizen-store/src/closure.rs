@@ -1,6 +1,6 @@
 //! What a record leads to: its blobs, what it is about, and what its body names.
 
-use kaizen_core::{ArtifactStore, Digest, Error, ErrorKind, Manifest, Result};
+use kaizen_core::{ArtifactStore, Digest, Error, ErrorKind, Manifest, Result, stream};
 use serde_json::Value;
 
 /// At most this many records in one closure.
@@ -19,16 +19,28 @@ pub(crate) async fn read_manifest(
     store: &dyn ArtifactStore,
     id: &Digest,
 ) -> Result<(Manifest, kaizen_core::Bytes)> {
+    let most = Manifest::MAX_BYTES as u64;
     match store.size_of(id).await? {
         None => Err(Error::not_found(format!("manifest {id}: not in the store"))),
-        Some(size) if size > Manifest::MAX_BYTES as u64 => {
-            Err(Error::corrupt(format!("manifest {id}: {size} bytes")))
-        }
+        Some(size) if size > most => Err(Error::corrupt(format!("manifest {id}: {size} bytes"))),
         Some(_) => {
-            let bytes = store.get_blob(id).await?;
+            // Bounded also if the store has not told the truth.
+            let bytes = read_whole(store, id, most, &format!("manifest {id}")).await?;
             Ok((Manifest::parse(&bytes)?, bytes))
         }
     }
+}
+
+/// A blob of at most so many bytes, whole and checked.
+async fn read_whole(
+    store: &dyn ArtifactStore,
+    digest: &Digest,
+    most: u64,
+    what: &str,
+) -> Result<kaizen_core::Bytes> {
+    let bytes = stream::whole(store.get_stream(digest).await?, most, what).await?;
+    digest.check(&bytes, what)?;
+    Ok(bytes)
 }
 
 /// The digests that a record's body names, each once, in order; none if the body is no JSON or has
@@ -42,7 +54,8 @@ pub(crate) async fn named_in_body(
     if !json || manifest.config.size > MAX_BODY_BYTES {
         return Ok(Vec::new());
     }
-    let body = match store.get_blob(&manifest.config.digest).await {
+    let (body, size) = (&manifest.config.digest, manifest.config.size);
+    let body = match read_whole(store, body, size, &format!("body {body}")).await {
         Ok(body) => body,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

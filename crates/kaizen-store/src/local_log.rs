@@ -248,12 +248,12 @@ impl Inner {
 
     fn add_cosignatures(&self, lines: &str, policy: &WitnessPolicy) -> Result<Vec<Cosignature>> {
         let _held = self.lock_files()?;
-        let note = self.published_note()?.unwrap_or_default();
+        let published = self.published_note()?.unwrap_or_default();
         let lines = lines.trim_end_matches('\n');
-        if lines.is_empty() || lines.contains("\n\n") {
+        if lines.is_empty() || lines.starts_with('\n') || lines.contains("\n\n") {
             return Err(Error::invalid("cosignatures: not one signature a line"));
         }
-        let note = format!("{note}{lines}\n");
+        let note = format!("{published}{lines}\n");
         crate::note::parse_note(&note).context(ErrorKind::Invalid, "cosignatures")?;
         let found = policy.check(&note);
         let found = found.map_err(|error| match error.kind() {
@@ -262,6 +262,16 @@ impl Inner {
             }
             _ => error,
         })?;
+        // Whatever a witness gave, what is published stays a checkpoint of this log: a line in the
+        // log's own name could make it one that nobody opens.
+        let place = "cosignatures";
+        let (before, after) =
+            (self.signing.open(&published, place)?, self.signing.open(&note, place));
+        let after =
+            after.context(ErrorKind::Invalid, "cosignatures: with them it does not open")?;
+        if (after.size, after.root) != (before.size, before.root) {
+            return Err(Error::invalid("cosignatures: with them it is another checkpoint"));
+        }
         files::publish(&*self.files, &self.checkpoint_path(), note.as_bytes())?;
         Ok(found)
     }

@@ -158,7 +158,7 @@ async fn cosignatures_stay_with_what_is_published_and_go_into_its_proofs() {
     let ((first, first_key), (second, second_key)) = (witness(1), witness(2));
     let lines =
         [cosign(&first, &head.note, 1_700_000_000).await, cosign(&second, &head.note, 9).await];
-    let policy = WitnessPolicy::new(vec![first_key, second_key], 2).unwrap();
+    let policy = WitnessPolicy::new(vec![first_key.clone(), second_key], 2).unwrap();
     let few = log.add_cosignatures(&lines[0], &policy).await.unwrap_err();
     assert_eq!(few.kind(), ErrorKind::Refused);
     assert_eq!(log.add_cosignatures(lines.concat(), &policy).await.unwrap().len(), 2);
@@ -178,6 +178,20 @@ async fn cosignatures_stay_with_what_is_published_and_go_into_its_proofs() {
         let error = log.add_cosignatures(bad, &policy).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}: {error:?}");
     }
+    // A witness that adds a line in the log's own name, or makes another text of it.
+    let head = log.publish().await.unwrap();
+    let own = head.note.lines().last().unwrap();
+    let (name, signature) = own.rsplit_once(' ').unwrap();
+    let mut forged = STANDARD.decode(signature).unwrap();
+    forged[10] ^= 1;
+    let good = cosign(&first, &head.note, 1_700_000_001).await;
+    let policy = WitnessPolicy::new(vec![first_key.clone()], 1).unwrap();
+    let forged = format!("{good}{name} {}\n", STANDARD.encode(forged));
+    for bad in [&forged, &format!("\n{good}")] {
+        let error = log.add_cosignatures(bad, &policy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}: {error:?}");
+    }
+    assert_eq!(log.add_cosignatures(good, &policy).await.unwrap().len(), 1);
     LocalLog::verify(dir.path(), log.key()).await.unwrap();
     assert_eq!(LocalLog::open(dir.path(), signer(1)).await.unwrap().size().await.unwrap(), 6);
 }
