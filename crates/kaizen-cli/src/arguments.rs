@@ -183,13 +183,9 @@ pub(crate) struct Fsck {
     pub(crate) without_log: bool,
 }
 
-/// What to push, and where.
+/// What travels along with a record, and how.
 #[derive(Args, Debug)]
-pub(crate) struct Push {
-    /// A digest or its first digits, `NAME@ALIAS`, or `NAME:NUMBER`.
-    pub(crate) what: String,
-    /// `HOST/REPOSITORY`, with `:TAG` if it is to have one.
-    pub(crate) repository: String,
+pub(crate) struct Way {
     /// With what is said about it: evaluations, decisions, signatures.
     #[arg(long)]
     pub(crate) referrers: bool,
@@ -201,20 +197,24 @@ pub(crate) struct Push {
     pub(crate) plain_http: bool,
 }
 
+/// What to push, and where.
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// A digest or its first digits, `NAME@ALIAS`, or `NAME:NUMBER`.
+    pub(crate) what: String,
+    /// `HOST/REPOSITORY`, with `:TAG` if it is to have one.
+    pub(crate) repository: String,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
 /// What to pull, and from where.
 #[derive(Args, Debug)]
 pub(crate) struct Pull {
     /// `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`.
     pub(crate) repository: String,
-    /// With what is said about it: evaluations, decisions, signatures.
-    #[arg(long)]
-    pub(crate) referrers: bool,
-    /// With the records that it was made from.
-    #[arg(long)]
-    pub(crate) parents: bool,
-    /// By http, which anybody on the way can read.
-    #[arg(long)]
-    pub(crate) plain_http: bool,
+    #[command(flatten)]
+    pub(crate) way: Way,
 }
 
 /// Whether a text is a digest, or the first digits of one; gives those.

@@ -8,7 +8,7 @@ use kaizen_oci::{DockerConfig, Options, Reference, RemoteRegistry, Transport};
 use kaizen_store::{Copied, CopyOptions, LineageIndex, LocalStore, copy};
 use serde_json::json;
 
-use crate::arguments::{Place, Pull, Push, digits};
+use crate::arguments::{Place, Pull, Push, Way, digits};
 use crate::open::version_of;
 use crate::print::{Printer, Style, cell};
 
@@ -42,9 +42,8 @@ pub(crate) async fn push(place: &Place, asked: &Push, out: &mut Printer<'_>) -> 
     }
     let store = place.store().await?;
     let id = wanted(place, store.as_ref(), &asked.what).await?;
-    let remote = open(&reference, asked.plain_http).await?;
-    let options = CopyOptions::new().referrers(asked.referrers).parents(asked.parents);
-    let copied = copy(store.as_ref(), &remote, &id, &options, &OnTerminal).await?;
+    let remote = open(&reference, asked.way.plain_http).await?;
+    let copied = copy(store.as_ref(), &remote, &id, &asked.way.options(), &OnTerminal).await?;
     if let Some(tag) = reference.tag() {
         remote.put_tag(tag, &id).await?;
     }
@@ -54,13 +53,18 @@ pub(crate) async fn push(place: &Place, asked: &Push, out: &mut Printer<'_>) -> 
 /// Copies a record with its payloads from a repository.
 pub(crate) async fn pull(place: &Place, asked: &Pull, out: &mut Printer<'_>) -> Result<()> {
     let reference: Reference = asked.repository.parse()?;
-    let remote = open(&reference, asked.plain_http).await?;
+    let remote = open(&reference, asked.way.plain_http).await?;
     let id = remote.resolve(&reference).await?;
     // A pull may be the first thing that a store sees.
     let store = LocalStore::open(place.store.clone()).await?;
-    let options = CopyOptions::new().referrers(asked.referrers).parents(asked.parents);
-    let copied = copy(&remote, &store, &id, &options, &OnTerminal).await?;
+    let copied = copy(&remote, &store, &id, &asked.way.options(), &OnTerminal).await?;
     print(&id, &asked.repository, &copied, out)
+}
+
+impl Way {
+    fn options(&self) -> CopyOptions {
+        CopyOptions::new().referrers(self.referrers).parents(self.parents)
+    }
 }
 
 async fn open(reference: &Reference, plain_http: bool) -> Result<RemoteRegistry> {

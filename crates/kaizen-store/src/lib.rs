@@ -69,6 +69,8 @@ mod note;
 mod object_artifacts;
 mod object_log;
 mod objects;
+mod queue;
+mod random;
 mod registry;
 mod retention;
 mod signer;

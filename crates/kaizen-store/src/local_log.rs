@@ -1,7 +1,7 @@
 //! The audit log on local disk.
 
 mod builder;
-pub(crate) mod commit;
+mod commit;
 pub(crate) mod export;
 mod fold;
 pub(crate) mod journal;
@@ -15,27 +15,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kaizen_core::{
-    AuditLog, Bytes, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result, Signer,
-    async_trait,
+    AuditLog, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result, Signer, async_trait,
 };
-use tokio::sync::oneshot;
 
 use crate::files::{self, Files, blocking};
 use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
 use crate::merkle;
 use crate::note::VerifierKey;
+use crate::queue::{Queue, Request};
 use crate::signing::Signing;
 use crate::tlog_proof::TlogProof;
 use crate::witness::{Cosignature, WitnessPolicy};
 
 pub use builder::LocalLogBuilder;
-use commit::{Pending, Request};
 use state::Shared;
 pub use verify::{Verified, verify_tiles};
-
-/// At most this many entries in one append.
-pub(crate) const MAX_APPEND: usize = 1 << 20;
 
 /// A transparency log in a directory: `checkpoint`, `tile/entries/…`, `tile/LEVEL/…`, by C2SP
 /// tlog-tiles over RFC 6962 hashing, and `journal`.
@@ -64,10 +59,7 @@ struct Inner {
     journal_bytes: u64,
     shared: Mutex<Shared>,
     tiles: Mutex<TileCache>,
-    /// Appends that wait to be committed.
-    queue: Mutex<Vec<Pending>>,
-    /// Held by the task that commits.
-    turn: tokio::sync::Mutex<()>,
+    queue: Queue,
 }
 
 impl LocalLog {
@@ -123,7 +115,7 @@ impl LocalLog {
         let inner = Arc::clone(&self.0);
         // On its own, so that it runs to its end even if the caller goes away.
         let task = tokio::spawn(async move {
-            let _turn = inner.turn.lock().await;
+            let _turn = inner.queue.turn().await;
             let publishing = Arc::clone(&inner);
             blocking(move || publishing.publish_now()).await
         });
@@ -176,7 +168,7 @@ impl LocalLog {
         policy: &WitnessPolicy,
     ) -> Result<Vec<Cosignature>> {
         let (inner, lines, policy) = (Arc::clone(&self.0), lines.into(), policy.clone());
-        let _turn = self.0.turn.lock().await;
+        let _turn = self.0.queue.turn().await;
         blocking(move || inner.add_cosignatures(&lines, &policy)).await
     }
 
@@ -193,12 +185,8 @@ impl LocalLog {
 #[async_trait]
 impl AuditLog for LocalLog {
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        let entries = encoded(entries)?;
-        let (sender, outcome) = oneshot::channel();
-        lock(&self.0.queue).push((Request { entries, expected }, sender));
-        // On its own, so that it runs to its end even if the caller goes away.
-        tokio::spawn(Arc::clone(&self.0).commit());
-        outcome.await.context(ErrorKind::Internal, "log append was cut off")?
+        let request = Request::new(entries, expected)?;
+        self.0.queue.append(request, Arc::clone(&self.0).commit()).await
     }
 
     async fn size(&self) -> Result<u64> {
@@ -214,15 +202,6 @@ impl AuditLog for LocalLog {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.look(|state| Ok(state.head.clone()))).await
     }
-}
-
-/// The bytes of entries that are to be appended.
-pub(crate) fn encoded(entries: &[Entry]) -> Result<Vec<Bytes>> {
-    if entries.len() > MAX_APPEND {
-        let message = format!("append of {} entries: over {MAX_APPEND}", entries.len());
-        return Err(Error::new(ErrorKind::Limit, message));
-    }
-    entries.iter().map(|entry| entry.to_bytes().map(Bytes::from)).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

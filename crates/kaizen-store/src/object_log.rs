@@ -10,18 +10,18 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kaizen_core::{
-    AuditLog, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result, Signer, async_trait,
+    AuditLog, Checkpoint, Digest, Entry, Error, ErrorKind, Result, Signer, async_trait,
 };
 use object_store::ObjectStore;
-use tokio::sync::oneshot;
 
 use crate::hashes::TileCache;
-use crate::local_log::commit::{Pending, Request};
-use crate::local_log::encoded;
 use crate::log_keys::LogKeys;
 use crate::merkle;
 use crate::note::VerifierKey;
+use crate::queue::{Queue, Request};
+use crate::random::random;
 use crate::signing::Signing;
+use crate::tail::unread;
 use crate::tlog_proof::TlogProof;
 
 use objects::Objects;
@@ -57,10 +57,7 @@ struct Inner {
     attempts: AtomicU64,
     state: tokio::sync::Mutex<Option<State>>,
     tiles: Mutex<TileCache>,
-    /// Appends that wait to be committed.
-    queue: Mutex<Vec<Pending>>,
-    /// Held by the task that commits.
-    turn: tokio::sync::Mutex<()>,
+    queue: Queue,
 }
 
 /// Opens an [`ObjectLog`] with more than one key.
@@ -93,18 +90,14 @@ impl ObjectLogBuilder {
     ///
     /// As [`ObjectLog::open`]; and [`ErrorKind::Invalid`] if the keys have different names.
     pub async fn open(self) -> Result<ObjectLog> {
-        let mut writer = [0; 16];
-        getrandom::fill(&mut writer)
-            .context(ErrorKind::Unavailable, "randomness of the operating system")?;
         let log = ObjectLog(Arc::new(Inner {
             objects: Objects::new(self.store, &self.prefix)?,
             signing: Signing::new(self.signers, self.accepted)?,
-            writer,
+            writer: random()?,
             attempts: AtomicU64::default(),
             state: tokio::sync::Mutex::default(),
             tiles: Mutex::default(),
-            queue: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            queue: Queue::default(),
         }));
         log.0.start().await?;
         Ok(log)
@@ -170,7 +163,7 @@ impl ObjectLog {
     ///
     /// [`ErrorKind::Unavailable`] if the store fails; the journal then holds everything still.
     pub async fn publish(&self) -> Result<Checkpoint> {
-        let _turn = self.0.turn.lock().await;
+        let _turn = self.0.queue.turn().await;
         self.0.publish().await
     }
 
@@ -223,17 +216,13 @@ impl ObjectLog {
 #[async_trait]
 impl AuditLog for ObjectLog {
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        let entries = encoded(entries)?;
-        let bytes: usize = entries.iter().map(|entry| entry.len() + 2).sum();
+        let request = Request::new(entries, expected)?;
+        let bytes: usize = request.entries.iter().map(|entry| entry.len() + 2).sum();
         if bytes > MAX_BYTES {
             let message = format!("append of {bytes} bytes: over {MAX_BYTES} in an object store");
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        let (sender, outcome) = oneshot::channel();
-        lock(&self.0.queue).push((Request { entries, expected }, sender));
-        // On its own, so that it runs to its end even if the caller goes away.
-        tokio::spawn(Arc::clone(&self.0).commit());
-        outcome.await.context(ErrorKind::Internal, "log append was cut off")?
+        self.0.queue.append(request, Arc::clone(&self.0).commit()).await
     }
 
     async fn size(&self) -> Result<u64> {
@@ -247,7 +236,7 @@ impl AuditLog for ObjectLog {
     async fn checkpoint(&self) -> Result<Checkpoint> {
         let mut slot = self.0.state.lock().await;
         self.0.refresh(&mut slot).await?;
-        let state = slot.as_ref().context(ErrorKind::Internal, "log: it was not read")?;
+        let state = slot.as_ref().ok_or_else(unread)?;
         Ok(state.head.clone())
     }
 }

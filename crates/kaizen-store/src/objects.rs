@@ -7,6 +7,8 @@ use kaizen_core::{Error, ErrorKind, Result};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
 
+use crate::random::random;
+
 /// A folder of an object store.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
@@ -96,11 +98,7 @@ impl Folder {
 
 /// A name that no other writer takes.
 pub(crate) fn unique() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "randomness of the operating system").with_source(error)
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(random::<16>()?))
 }
 
 /// What to do about it.

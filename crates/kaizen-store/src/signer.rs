@@ -11,6 +11,7 @@ use kaizen_core::{Context, Error, ErrorKind, Result, Signer, async_trait};
 
 use crate::files::{self, blocking};
 use crate::note::{self, VerifierKey};
+use crate::random::random;
 
 const PREFIX: &str = "PRIVATE+KEY+";
 /// At most this many bytes in a key file.
@@ -41,10 +42,7 @@ impl Ed25519Signer {
     ///
     /// [`ErrorKind::AlreadyExists`] if there is a file: a key is never overwritten.
     pub async fn generate(name: &str, path: impl Into<PathBuf>) -> Result<Self> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .context(ErrorKind::Unavailable, "randomness of the operating system")?;
-        let signer = Self::from_seed(name, seed)?;
+        let signer = Self::from_seed(name, random()?)?;
         let text = signer.private_text();
         let path = path.into();
         blocking(move || write_key(&path, &text)).await?;

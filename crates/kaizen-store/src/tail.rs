@@ -1,10 +1,15 @@
 //! The end of a log, in memory: what was appended since the last full tile that is published, and
 //! the hashes above it.
 
-use kaizen_core::{Bytes, Digest, Error, Result};
+use kaizen_core::{Bytes, Digest, Error, ErrorKind, Result};
 
 use crate::merkle::{self, leaf_hash, node_hash};
 use crate::tiles::{self, Kind, WIDTH};
+
+/// The end of a log is asked for before it was read: no caller does.
+pub(crate) fn unread() -> Error {
+    Error::new(ErrorKind::Internal, "log: it was not read")
+}
 
 /// How many heights of the tree lie in one tile.
 pub(crate) const HEIGHTS: u32 = 8;

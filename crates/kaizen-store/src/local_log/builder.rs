@@ -9,6 +9,7 @@ use super::journal::{self, PAGE};
 use super::{Inner, LocalLog};
 use crate::files::{Disk, Files};
 use crate::log_keys::LogKeys;
+use crate::queue::Queue;
 use crate::signing::Signing;
 
 /// 27,000 entries of 300 bytes.
@@ -104,8 +105,7 @@ impl LocalLogBuilder {
             journal_bytes: self.journal_bytes,
             shared: Mutex::default(),
             tiles: Mutex::default(),
-            queue: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            queue: Queue::default(),
         }));
         Arc::clone(&log.0).start().await?;
         Ok(log)

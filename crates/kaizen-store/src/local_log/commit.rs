@@ -1,50 +1,15 @@
 //! How an append becomes durable.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use kaizen_core::{Bytes, Checkpoint, Error, ErrorKind, Result};
+use kaizen_core::{Checkpoint, Result};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::journal::{self, PAGE};
 use super::{Inner, lock};
 use crate::files::{self, blocking};
-use crate::tail::Additions;
-
-/// The indices that an append got.
-pub(crate) type Answer = Result<Range<u64>>;
-
-/// An append that waits, and where its answer goes.
-pub(crate) type Pending = (Request, oneshot::Sender<Answer>);
-
-/// What is to be appended.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) entries: Vec<Bytes>,
-    pub(crate) expected: Option<u64>,
-}
-
-impl Request {
-    /// Adds the entries to what is to be committed, all or none. A wrong expectation is a
-    /// conflict, and leaves no trace.
-    pub(crate) fn admit(&self, additions: &mut Additions) -> Answer {
-        let start = additions.peaks.size();
-        if let Some(expected) = self.expected.filter(|expected| *expected != start) {
-            let message = format!("log: it has {start} entries by now, not {expected}");
-            return Err(Error::conflict(message));
-        }
-        for entry in &self.entries {
-            additions.push(entry.clone());
-        }
-        Ok(start..additions.peaks.size())
-    }
-}
-
-/// One error for each of several that wait for the same thing.
-pub(crate) fn same(error: &Error) -> Error {
-    Error::new(error.kind(), format!("{error:#}"))
-}
+use crate::queue::{Answer, Request};
+use crate::tail::{Additions, unread};
 
 /// What is ready to be signed.
 struct Ready {
@@ -56,23 +21,12 @@ struct Ready {
 impl Inner {
     /// Commits everything that waits, in one frame.
     pub(super) async fn commit(self: Arc<Self>) {
-        let _turn = self.turn.lock().await;
-        let pending = std::mem::take(&mut *lock(&self.queue));
-        if pending.is_empty() {
-            // Whoever had the turn before committed this one too.
-            return;
-        }
-        let (requests, senders): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
+        let _turn = self.queue.turn().await;
+        let Some((requests, waiting)) = self.queue.take() else { return };
         let writing = Arc::clone(&self);
-        let answers = match blocking(move || writing.write(&requests)).await {
-            Ok(answers) => answers,
-            Err(error) => senders.iter().map(|_| Err(same(&error))).collect(),
-        };
+        let written = blocking(move || writing.write(&requests)).await;
         lock(&self.shared).writing = false;
-        for (sender, answer) in senders.into_iter().zip(answers) {
-            // The caller may have gone away.
-            let _ = sender.send(answer);
-        }
+        waiting.answer(written);
     }
 
     fn write(&self, requests: &[Request]) -> Result<Vec<Answer>> {
@@ -154,8 +108,4 @@ impl Inner {
     pub(super) fn lock_files(&self) -> Result<files::Lock> {
         files::lock(&self.dir.join("checkpoint.lock"))
     }
-}
-
-pub(super) fn unread() -> Error {
-    Error::new(ErrorKind::Internal, "log: it was not read")
 }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use kaizen_core::{Checkpoint, Error, Result};
 
-use super::commit::unread;
 use super::journal::PAGE;
 use super::state::Shared;
 use super::{Inner, lock};
 use crate::files::{self, blocking};
 use crate::merkle::root;
-use crate::tail::{Additions, Staged, Tail};
+use crate::tail::{Additions, Staged, Tail, unread};
 use crate::tiles::{Kind, WIDTH};
 
 impl Inner {

@@ -42,7 +42,7 @@ impl Inner {
     /// The hashes of the entries of a published bundle.
     fn leaves(&self, bundle: u64, width: u64) -> Result<Vec<Digest>> {
         let shared = lock(&self.shared);
-        let state = shared.state.as_ref().ok_or_else(super::commit::unread)?;
+        let state = shared.state.as_ref().ok_or_else(crate::tail::unread)?;
         let held = state.tail.leaves(bundle).and_then(|leaves| leaves.get(..width as usize));
         match held {
             Some(leaves) => Ok(leaves.to_vec()),

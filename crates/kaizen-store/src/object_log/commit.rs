@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use kaizen_core::{Checkpoint, Error, ErrorKind, Result};
 
+use super::Inner;
 use super::objects::{Put, name_of};
 use super::state::{Attempt, CHECKPOINT, JOURNAL, State, TRIES};
-use super::{Inner, lock};
-use crate::local_log::commit::{Answer, Request, same};
 use crate::merkle::root;
 use crate::note;
+use crate::queue::{Answer, Request};
+use crate::tail::unread;
 
 /// The journal is published when it holds this many entries, or bytes.
 const ENTRIES: usize = 1024;
@@ -31,7 +32,7 @@ impl Inner {
                 // Every log begins with a checkpoint, so one that has a journal has lost it.
                 return Err(self.missing(CHECKPOINT));
             }
-            let probe = format!("conditions-{}", hex(&self.attempt()));
+            let probe = format!("conditions-{}", hex::encode(self.attempt()));
             self.objects.require_conditions(&probe).await?;
             let empty = self.signing.seal(0, &root(&[])).await?;
             if let Put::Unknown(error) =
@@ -71,21 +72,9 @@ impl Inner {
 
     /// Commits everything that waits, in one write.
     pub(super) async fn commit(self: Arc<Self>) {
-        let _turn = self.turn.lock().await;
-        let pending = std::mem::take(&mut *lock(&self.queue));
-        if pending.is_empty() {
-            // Whoever had the turn before committed this one too.
-            return;
-        }
-        let (requests, senders): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let answers = match self.write(&requests).await {
-            Ok(answers) => answers,
-            Err(error) => senders.iter().map(|_| Err(same(&error))).collect(),
-        };
-        for (sender, answer) in senders.into_iter().zip(answers) {
-            // The caller may have gone away.
-            let _ = sender.send(answer);
-        }
+        let _turn = self.queue.turn().await;
+        let Some((requests, waiting)) = self.queue.take() else { return };
+        waiting.answer(self.write(&requests).await);
         if self.is_behind(1).await
             && let Err(error) = self.publish().await
         {
@@ -210,12 +199,4 @@ impl Inner {
             Put::Unknown(error) => Err(error),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unread() -> Error {
-    Error::new(ErrorKind::Internal, "log: it was not read")
 }

@@ -11,7 +11,7 @@ use super::{Inner, lock};
 use crate::files::{self, Disk, blocking};
 use crate::hashes::{FullTile, TileKey, hash_of, tile_of, within};
 use crate::local_log::export::{all_tiles, empty_dir, place};
-use crate::tail::{HEIGHTS, Tail};
+use crate::tail::{HEIGHTS, Tail, unread};
 use crate::tiles::{self, Kind, WIDTH};
 
 /// How many objects are read at the same time.
@@ -149,8 +149,4 @@ impl Inner {
 
 fn parse(entry: &[u8], number: u64) -> Result<Entry> {
     serde_json::from_slice(entry).context(ErrorKind::Corrupt, format!("log entry {number}"))
-}
-
-fn unread() -> Error {
-    Error::new(ErrorKind::Internal, "log: it was not read")
 }

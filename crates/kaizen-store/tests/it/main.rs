@@ -3,7 +3,6 @@
 #![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
-mod blob_benchmark;
 mod collect;
 mod conformance;
 mod copy;
