@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kaizen_core::{
-    AuditLog, Checkpoint, Digest, Entry, Error, ErrorKind, Result, Signer, async_trait,
-};
+#[allow(unused_imports, reason = "the pages of this file name it")]
+use kaizen_core::ErrorKind;
+use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, Signer, async_trait};
 use object_store::ObjectStore;
 
 use crate::hashes::TileCache;
@@ -26,9 +26,6 @@ use crate::tlog_proof::TlogProof;
 
 use objects::Objects;
 use state::State;
-
-/// At most this many bytes in one append.
-const MAX_BYTES: usize = 64 << 20;
 
 /// A transparency log below a prefix of an object store: `checkpoint`, `tile/entries/…`,
 /// `tile/LEVEL/…`, by C2SP tlog-tiles over RFC 6962 hashing, and `journal`.
@@ -217,11 +214,6 @@ impl ObjectLog {
 impl AuditLog for ObjectLog {
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
         let request = Request::new(entries, expected)?;
-        let bytes: usize = request.entries.iter().map(|entry| entry.len() + 2).sum();
-        if bytes > MAX_BYTES {
-            let message = format!("append of {bytes} bytes: over {MAX_BYTES} in an object store");
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
         self.0.queue.append(request, Arc::clone(&self.0).commit()).await
     }
 

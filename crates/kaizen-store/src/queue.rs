@@ -10,6 +10,8 @@ use crate::tail::Additions;
 
 /// At most this many entries in one append.
 const MAX_APPEND: usize = 1 << 20;
+/// At most this many bytes in one append, and in what is committed together.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 
 /// The indices that an append got.
 pub(crate) type Answer = Result<Range<u64>>;
@@ -18,18 +20,36 @@ pub(crate) type Answer = Result<Range<u64>>;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) entries: Vec<Bytes>,
+    /// How many bytes a log holds for them.
+    bytes: usize,
     expected: Option<u64>,
 }
 
 impl Request {
     /// The bytes of these entries, to be appended if the log has as many as expected.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if they are too many, or too long together.
     pub(crate) fn new(entries: &[Entry], expected: Option<u64>) -> Result<Self> {
-        if entries.len() > MAX_APPEND {
-            let message = format!("append of {} entries: over {MAX_APPEND}", entries.len());
-            return Err(Error::new(ErrorKind::Limit, message));
+        let count = entries.len();
+        let over = |most: usize, what: &str| {
+            let message = format!("append of {count} entries: over {most} {what}");
+            Error::new(ErrorKind::Limit, message)
+        };
+        if count > MAX_APPEND {
+            return Err(over(MAX_APPEND, "of them"));
         }
-        let entries = entries.iter().map(|entry| entry.to_bytes().map(Bytes::from));
-        Ok(Self { entries: entries.collect::<Result<_>>()?, expected })
+        let (mut encoded, mut bytes) = (Vec::with_capacity(count), 0);
+        for entry in entries {
+            let entry = Bytes::from(entry.to_bytes()?);
+            bytes += size_of::<u16>() + entry.len();
+            if bytes > MAX_BYTES {
+                return Err(over(MAX_BYTES, "bytes"));
+            }
+            encoded.push(entry);
+        }
+        Ok(Self { entries: encoded, bytes, expected })
     }
 
     /// Adds the entries to what is to be committed, all or none. A wrong expectation is a
@@ -78,10 +98,18 @@ impl Queue {
         self.turn.lock().await
     }
 
-    /// Everything that waits; `None` if whoever had the turn before took it along.
-    pub(crate) fn take(&self) -> Option<(Vec<Request>, Waiting)> {
-        let (requests, senders): (Vec<_>, _) =
-            std::mem::take(&mut *self.lock()).into_iter().unzip();
+    /// The first of what waits, in the order in which it came, up to so many bytes, but at least
+    /// one; the rest is for the next turn. `None` if whoever had the turn before took it along.
+    pub(crate) fn take(&self, most: usize) -> Option<(Vec<Request>, Waiting)> {
+        let mut waiting = self.lock();
+        let mut bytes = 0_usize;
+        let fits = waiting.iter().take_while(|(request, _)| {
+            let first = bytes == 0;
+            bytes = bytes.saturating_add(request.bytes.max(1));
+            first || bytes <= most
+        });
+        let count = fits.count();
+        let (requests, senders): (Vec<_>, _) = waiting.drain(..count).unzip();
         (!requests.is_empty()).then_some((requests, Waiting(senders)))
     }
 
@@ -102,5 +130,42 @@ impl Waiting {
             // The caller may have gone away.
             let _ = sender.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kaizen_testkit::audit_log::entry;
+
+    use super::*;
+
+    fn request(entries: &[Entry]) -> Request {
+        Request::new(entries, None).unwrap()
+    }
+
+    #[test]
+    fn what_is_committed_together_is_bounded_and_nothing_is_passed_over() {
+        let queue = Queue::default();
+        let sizes = [3, 1, 0, 2, 9, 1, 1];
+        for size in sizes {
+            let entries = vec![entry(0); size];
+            queue.lock().push((request(&entries), oneshot::channel().0));
+        }
+        let one = request(&[entry(0)]).bytes;
+        let mut batches = Vec::new();
+        while let Some((requests, waiting)) = queue.take(4 * one) {
+            assert_eq!(requests.len(), waiting.0.len());
+            batches.push(requests.iter().map(|request| request.entries.len()).collect::<Vec<_>>());
+        }
+        assert_eq!(batches, [vec![3, 1], vec![0, 2], vec![9], vec![1, 1]]);
+    }
+
+    #[test]
+    fn an_append_that_is_too_long_is_refused_by_its_size() {
+        let long =
+            Entry { event: kaizen_core::Event::Ran { step: "s".repeat(60_000) }, ..entry(0) };
+        let error = Request::new(&vec![long; 1_200], None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.to_string().contains("1200 entries: over 67108864 bytes"), "{error}");
     }
 }

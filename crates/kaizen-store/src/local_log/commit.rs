@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::journal::{self, PAGE};
 use super::{Inner, lock};
 use crate::files::{self, blocking};
-use crate::queue::{Answer, Request};
+use crate::queue::{Answer, MAX_BYTES, Request};
 use crate::tail::{Additions, unread};
 
 /// What is ready to be signed.
@@ -22,7 +22,7 @@ impl Inner {
     /// Commits everything that waits, in one frame.
     pub(super) async fn commit(self: Arc<Self>) {
         let _turn = self.queue.turn().await;
-        let Some((requests, waiting)) = self.queue.take() else { return };
+        let Some((requests, waiting)) = self.queue.take(MAX_BYTES) else { return };
         let writing = Arc::clone(&self);
         let written = blocking(move || writing.write(&requests)).await;
         lock(&self.shared).writing = false;

@@ -11,7 +11,7 @@ use super::objects::{Put, name_of};
 use super::state::{Attempt, CHECKPOINT, JOURNAL, State, TRIES};
 use crate::merkle::root;
 use crate::note;
-use crate::queue::{Answer, Request};
+use crate::queue::{Answer, MAX_BYTES, Request};
 use crate::tail::unread;
 
 /// The journal is published when it holds this many entries, or bytes.
@@ -73,7 +73,7 @@ impl Inner {
     /// Commits everything that waits, in one write.
     pub(super) async fn commit(self: Arc<Self>) {
         let _turn = self.queue.turn().await;
-        let Some((requests, waiting)) = self.queue.take() else { return };
+        let Some((requests, waiting)) = self.queue.take(MAX_BYTES) else { return };
         waiting.answer(self.write(&requests).await);
         if self.is_behind(1).await
             && let Err(error) = self.publish().await
