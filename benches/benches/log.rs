@@ -1,5 +1,6 @@
 //! The audit log: one durable append against a bare flush, many appends against flushes of the
-//! same bytes in the same groups, proofs from cached tiles, and reading a whole log again.
+//! same bytes in the same groups, proofs from cached tiles, reading a whole log again, and opening
+//! a registry over it, without a snapshot and with one.
 //!
 //! `KAIZEN_BENCH_ENTRIES` says how many entries the log to be verified has: 1,000,000 if it is not
 //! set. `TMPDIR` says which disk is measured.
@@ -13,8 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kaizen::core::record::Occurrence;
 use kaizen::core::{Actor, AuditLog, Digest, Entry, Event, OperationId, Timestamp};
-use kaizen::store::{Ed25519Signer, LocalLog};
+use kaizen::store::{Ed25519Signer, LocalLog, LocalStore, Registry};
 use tokio::runtime::Runtime;
 
 const SINGLE: u64 = 500;
@@ -135,10 +137,18 @@ async fn verify(dir: &Path, log: &LocalLog) {
     let wanted: u64 = wanted.unwrap_or(1_000_000);
     let mut size = log.size().await.unwrap();
     let start = Instant::now();
-    let first = size;
+    let (first, mut version) = (size, 0);
     while size < wanted {
         let length = (wanted - size).min(100 * BATCH);
-        let batch: Vec<_> = (size..size + length).map(entry).collect();
+        let batch = (size..size + length).map(|number| {
+            let mut entry = entry(number);
+            if number % BATCH == 0 {
+                version += 1;
+                entry.event = Event::Registered { name: "late".to_owned(), version };
+            }
+            entry
+        });
+        let batch: Vec<_> = batch.collect();
         size = log.append(&batch, None).await.unwrap().end;
     }
     log.publish().await.unwrap();
@@ -152,6 +162,31 @@ async fn verify(dir: &Path, log: &LocalLog) {
     proofs(log).await;
 }
 
+/// How long it takes until a registry answers that nobody has opened yet.
+async fn cold(dir: &Path, log: &LocalLog) -> (f64, usize) {
+    let store = Arc::new(LocalStore::open(dir.with_file_name("store")).await.unwrap());
+    let start = Instant::now();
+    let reader = LocalLog::reader(dir, log.key()).await.unwrap();
+    let registry = Registry::new(store, Arc::new(reader));
+    let versions = registry.versions("late").await.unwrap().len();
+    (start.elapsed().as_secs_f64(), versions)
+}
+
+async fn registry(dir: &Path, log: &LocalLog) {
+    let size = log.size().await.unwrap();
+    let (whole, versions) = cold(dir, log).await;
+    let store = Arc::new(LocalStore::open(dir.with_file_name("store")).await.unwrap());
+    let at = entry(size).at;
+    let by = Occurrence::new(at, Actor::system("bench"), OperationId::new("bench", at));
+    Registry::new(store, Arc::new(log.clone())).snapshot(by).await.unwrap();
+    let (snapshot, again) = cold(dir, log).await;
+    assert_eq!(versions, again);
+    println!(
+        "store/registry_cold {whole:.2} s entries={size} versions={versions} \
+         with_snapshot={snapshot:.3}"
+    );
+}
+
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("log");
@@ -163,5 +198,6 @@ fn main() {
         batched(&log, &bare).await;
         proofs(&log).await;
         verify(&dir, &log).await;
+        registry(&dir, &log).await;
     });
 }

@@ -48,7 +48,8 @@ pub(crate) async fn show(place: &Place, show: &Show, out: &mut Printer<'_>) -> R
 }
 
 async fn forwards(log: &dyn AuditLog, show: &Show, from: u64) -> Result<Vec<(u64, Entry)>> {
-    let (mut found, mut start, size) = (Vec::new(), from, log.size().await?);
+    let (mut found, size) = (Vec::new(), log.size().await?);
+    let mut start = from.max(log.first().await?);
     while start < size && (found.len() as u64) < show.count {
         let end = size.min(start + PAGE);
         let page =
@@ -62,8 +63,9 @@ async fn forwards(log: &dyn AuditLog, show: &Show, from: u64) -> Result<Vec<(u64
 
 async fn backwards(log: &dyn AuditLog, show: &Show) -> Result<Vec<(u64, Entry)>> {
     let (mut found, mut end) = (Vec::new(), log.size().await?);
-    while end > 0 && (found.len() as u64) < show.count {
-        let start = end.saturating_sub(PAGE);
+    let first = log.first().await?;
+    while end > first && (found.len() as u64) < show.count {
+        let start = end.saturating_sub(PAGE).max(first);
         let page: Vec<_> = (start..).zip(log.read(start..end).await?).collect();
         let page = page.into_iter().rev().filter(|(_, entry)| fits(show, entry));
         let left = show.count as usize - found.len();
@@ -137,6 +139,9 @@ fn sentence(event: &Event) -> (String, Style) {
         }
         Event::Deployed { target, step } => plain(format!("deployment on {target}: {step}")),
         Event::DriftAlarm => ("drift alarm".to_owned(), Style::Bad),
+        Event::Pruned { first } => {
+            (format!("pruned the log of the entries before {first}"), Style::Warn)
+        }
         Event::Removed { reason } => (format!("removed for good: {reason}"), Style::Warn),
         Event::RetrainAbandoned { reason } => {
             (format!("gave up retraining: {reason}"), Style::Warn)

@@ -3,34 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kaizen_core::{
-    ArtifactStore, AuditLog, Context, Error, ErrorKind, Result, Signer, async_trait,
-};
+use kaizen_core::{ArtifactStore, AuditLog, Context, Error, ErrorKind, Result};
 use kaizen_store::{LocalLog, LocalStore, Registry, VerifierKey, Version};
 
 use crate::arguments::Place;
 
 /// At most this many bytes in a file that holds a public key.
 const MAX_KEY: u64 = 4_096;
-
-/// Stands where a log wants a signer, and signs nothing: this program only reads.
-#[derive(Debug)]
-struct NoPrivateKey(VerifierKey);
-
-#[async_trait]
-impl Signer for NoPrivateKey {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn public_key(&self) -> [u8; 32] {
-        self.0.public_key()
-    }
-
-    async fn sign(&self, _: &[u8]) -> Result<[u8; 64]> {
-        Err(Error::refused(format!("log `{}`: opened without its private key", self.0.name())))
-    }
-}
 
 impl Place {
     /// The public key of the log.
@@ -53,12 +32,7 @@ impl Place {
     }
 
     pub(crate) async fn local_log(&self) -> Result<LocalLog> {
-        let dir = self.log.display();
-        if !self.log.join("checkpoint").is_file() {
-            return Err(Error::not_found(format!("log {dir}: there is none")));
-        }
-        let signer = Arc::new(NoPrivateKey(self.key()?));
-        LocalLog::open(self.log.clone(), signer).await
+        LocalLog::reader(self.log.clone(), self.key()?).await
     }
 
     /// That there is a store: opening one that is not there would make it.

@@ -50,9 +50,9 @@ async fn make(place: &Place, asked: &Proof, out: &mut Printer<'_>) -> Result<()>
 async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64> {
     let digits = digits(about)
         .context(ErrorKind::Invalid, format!("`{about}`: not a digest, nor its first digits"))?;
-    let mut end = log.size().await?;
-    while end > 0 {
-        let start = end.saturating_sub(PAGE);
+    let (mut end, first) = (log.size().await?, log.first().await?);
+    while end > first {
+        let start = end.saturating_sub(PAGE).max(first);
         let page = log.read(start..end).await?;
         let found = page.iter().rposition(|entry| entry.subject.hex().starts_with(&digits));
         if let Some(nth) = found {

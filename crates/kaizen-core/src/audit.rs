@@ -6,7 +6,8 @@ use std::ops::Range;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, Result, Timestamp, serde_int};
+use crate::record::Occurrence;
+use crate::{Digest, Error, ErrorKind, Result, Timestamp, serde_int};
 
 /// Who did it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -166,6 +167,13 @@ pub enum Event {
         #[serde(with = "serde_int")]
         size: u64,
     },
+    /// Entries of the log itself are let go: the subject is the root, by RFC 6962, over those that
+    /// go. The log shows that they were there, and no longer what they said.
+    Pruned {
+        /// The first entry that stays. All before it go.
+        #[serde(with = "serde_int")]
+        first: u64,
+    },
     /// A request was given up: the subject is the request.
     RetrainAbandoned {
         /// Why it could not be carried through.
@@ -241,12 +249,30 @@ pub trait AuditLog: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): that is compare-and-set.
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>>;
 
-    /// How many entries there are.
+    /// How many entries there are, pruned ones too.
     async fn size(&self) -> Result<u64>;
 
-    /// The entries at these indices.
+    /// The first entry that can be read: the log was pruned of those before it. Whoever reads a
+    /// whole log begins here.
+    async fn first(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// The entries at these indices. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log
+    /// ends before, or was pruned of them.
     async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>>;
 
     /// The signed head that covers every entry.
     async fn checkpoint(&self) -> Result<Checkpoint>;
+
+    /// Lets go of the entries before `first`, for good. An entry that says so,
+    /// [`Event::Pruned`], is in the log before the first of them goes. What stays can be proven as
+    /// before. Done again, it ends what was cut off. Which entries are not needed any more is not
+    /// asked here.
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) unless the log says otherwise.
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        let _ = (first, occurrence);
+        Err(Error::new(ErrorKind::Unsupported, "log: it keeps every entry"))
+    }
 }

@@ -193,11 +193,11 @@ impl Erase<'_> {
         Ok(Plan { sources, views, sets, history })
     }
 
-    /// Reads the whole log.
+    /// Reads the whole log, as far as it was not pruned.
     async fn history(&self, operation: &OperationId) -> Result<History> {
         let mut history = History::default();
         let size = self.log.size().await?;
-        let mut next = 0;
+        let mut next = self.log.first().await?;
         while next < size {
             let end = size.min(next + PAGE);
             for entry in self.log.read(next..end).await? {

@@ -129,9 +129,10 @@ impl Journal {
         size: u64,
         mut visit: impl FnMut(&str, Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut end = size;
-        while end > 0 {
-            let start = end.saturating_sub(PAGE);
+        // What may still be in force is never pruned.
+        let (mut end, first) = (size, self.log.first().await?);
+        while end > first {
+            let start = end.saturating_sub(PAGE).max(first);
             for entry in self.log.read(start..end).await?.iter().rev() {
                 if let Some(step) = self.step(entry)
                     && visit(step, entry.subject).is_break()

@@ -113,7 +113,7 @@ pub(crate) async fn trainings(
 }
 
 async fn hear(log: &dyn AuditLog) -> Result<Heard> {
-    let (mut heard, mut start, size) = (Heard::default(), 0, log.size().await?);
+    let (mut heard, mut start, size) = (Heard::default(), log.first().await?, log.size().await?);
     let mut registered = Vec::new();
     while start < size {
         let end = size.min(start + PAGE);

@@ -88,9 +88,9 @@ pub(crate) fn entry(id: Digest, run: &Run) -> Entry {
 /// Whether the log has the entry of a run. Reads from the end back to the first entry that is
 /// older than the run.
 pub(crate) async fn has_entry(log: &dyn AuditLog, id: &Digest, run: &Run) -> Result<bool> {
-    let mut end = log.size().await?;
-    while end > 0 {
-        let start = end.saturating_sub(PAGE);
+    let (mut end, first) = (log.size().await?, log.first().await?);
+    while end > first {
+        let start = end.saturating_sub(PAGE).max(first);
         let entries = log.read(start..end).await?;
         if entries.is_empty() {
             return Err(Error::corrupt(format!("log entries {start} to {end}: none came")));

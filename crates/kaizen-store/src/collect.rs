@@ -1,5 +1,6 @@
 //! Collection of garbage: what no alias, no deployment and no rule of retention reaches goes.
 
+mod needed;
 mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use kaizen_core::{
 };
 
 use crate::closure::{MAX_RECORDS, named_in_body, read_manifest};
-use roots::Roots;
+pub(crate) use roots::Roots;
 
 /// How many entries are read from the log, and how many tombstones appended, at once.
 const PAGE: u64 = 512;
@@ -99,7 +100,7 @@ pub async fn collect(
     let mut gone = BTreeMap::new();
     for _ in 0..TRIES {
         let mut roots = Roots::default();
-        roots.read(log).await?;
+        roots.read(store, log).await?;
         let (mut found, doomed) = collection.mark(&roots).await?;
         if dry_run {
             return Ok(found);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,6 +206,25 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path, error)),
     }
+}
+
+/// The bytes of a file, or `None` if there is none. More than `most` are [`ErrorKind::Limit`].
+pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(path, error)),
+    };
+    // What is read is bounded, and not only what the file is said to have: it may grow.
+    let said = file.metadata().map_or(0, |file| file.len());
+    let mut bytes = Vec::with_capacity(said.min(most).min(1 << 20) as usize);
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| failed(path, error))?;
+    if bytes.len() as u64 > most {
+        let message = format!("{}: more than {most} bytes", path.display());
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(Some(bytes))
 }
 
 /// Names in a directory, ascending; none if there is no such directory.

@@ -69,6 +69,7 @@ mod note;
 mod object_artifacts;
 mod object_log;
 mod objects;
+mod pruning;
 mod queue;
 mod random;
 mod registry;
@@ -80,6 +81,7 @@ mod signing;
 mod tail;
 mod tiles;
 mod tlog_proof;
+mod verify;
 mod witness;
 
 pub use collect::{Collected, Retention, collect};
@@ -88,14 +90,15 @@ pub use fsck::{Checked, Fault, Layout, Need, Problem, fsck};
 pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,
 };
-pub use local_log::{LocalLog, LocalLogBuilder, Verified, verify_tiles};
+pub use local_log::{LocalLog, LocalLogBuilder, verify_tiles};
 pub use local_store::{LocalStore, read_file};
 pub use log_keys::LogKeys;
 pub use note::{VerifierKey, open_checkpoint, open_note};
 pub use object_artifacts::ObjectArtifacts;
 pub use object_log::{ObjectLog, ObjectLogBuilder};
 pub use registry::{AliasMove, OverrideMark, Registry, Search, TagChange, Version, VersionState};
-pub use retention::{LogRetention, LogRetentionReport};
+pub use retention::{LogPruned, LogRetention, LogRetentionReport};
 pub use signer::Ed25519Signer;
 pub use tlog_proof::{Proven, TlogProof};
+pub use verify::Verified;
 pub use witness::{Cosignature, WitnessKey, WitnessPolicy};

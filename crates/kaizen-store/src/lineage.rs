@@ -74,7 +74,8 @@ impl Lineage {
         &self.descendants
     }
 
-    /// Adds to every step what the log first says of it: who made it, and when.
+    /// Adds to every step what the log first says of it: who made it, and when. Of a log that was
+    /// pruned, what it says first of what is left.
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ impl Lineage {
     pub async fn with_log(mut self, log: &dyn AuditLog) -> Result<Self> {
         let steps = self.ancestors.iter().chain(&self.descendants);
         let mut said: BTreeMap<Digest, Option<Said>> = steps.map(|step| (step.id, None)).collect();
-        let (mut start, size) = (0, log.size().await?);
+        let (mut start, size) = (log.first().await?, log.size().await?);
         while start < size {
             let end = size.min(start + PAGE);
             for (index, entry) in (start..).zip(log.read(start..end).await?) {

@@ -6,6 +6,7 @@ pub(crate) mod export;
 mod fold;
 pub(crate) mod journal;
 mod prove;
+mod prune;
 mod read;
 mod state;
 mod verify;
@@ -14,8 +15,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kaizen_core::record::Occurrence;
 use kaizen_core::{
-    AuditLog, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result, Signer, async_trait,
+    AuditLog, Checkpoint, Context, Digest, Entry, ErrorKind, Result, Signer, async_trait,
 };
 
 use crate::files::{self, Files, blocking};
@@ -23,14 +25,16 @@ use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
 use crate::merkle;
 use crate::note::VerifierKey;
+use crate::pruning::Pruning;
 use crate::queue::{Queue, Request};
 use crate::signing::Signing;
 use crate::tlog_proof::TlogProof;
+use crate::verify::Verified;
 use crate::witness::{Cosignature, WitnessPolicy};
 
 pub use builder::LocalLogBuilder;
 use state::Shared;
-pub use verify::{Verified, verify_tiles};
+pub use verify::verify_tiles;
 
 /// A transparency log in a directory: `checkpoint`, `tile/entries/…`, `tile/LEVEL/…`, by C2SP
 /// tlog-tiles over RFC 6962 hashing, and `journal`.
@@ -59,6 +63,8 @@ struct Inner {
     journal_bytes: u64,
     shared: Mutex<Shared>,
     tiles: Mutex<TileCache>,
+    /// What the log says that it was pruned of, as this process last saw it.
+    pruning: Mutex<Pruning>,
     queue: Queue,
 }
 
@@ -77,6 +83,17 @@ impl LocalLog {
         Self::builder(dir, signer).open().await
     }
 
+    /// The log in this directory, to be read with these keys: a [`VerifierKey`], or [`LogKeys`].
+    /// Nothing is written, not even to publish what is in the journal; whatever would be written is
+    /// [`ErrorKind::Refused`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is no log; otherwise as [`LocalLog::open`].
+    pub async fn reader(dir: impl Into<PathBuf>, keys: impl Into<LogKeys>) -> Result<Self> {
+        builder::reader(dir.into(), keys.into()).await
+    }
+
     /// Reads the whole log again and checks every byte of it: the checkpoint's signature, the root
     /// over all entries, every tile, that every entry has the form of one (its event may be of a kind
     /// that only a later version knows), and the commits in the journal.
@@ -87,10 +104,26 @@ impl LocalLog {
     /// [`ErrorKind::Corrupt`] naming the file at fault; [`ErrorKind::NotFound`] if the directory
     /// has no checkpoint.
     pub async fn verify(dir: impl AsRef<Path>, keys: impl Into<LogKeys>) -> Result<Verified> {
-        verify::log(dir.as_ref().to_owned(), keys.into()).await
+        verify::log(dir.as_ref().to_owned(), keys.into(), None).await
     }
 
-    /// The key that this process signs with; the first, if there are several.
+    /// Checks a directory that holds a part of a log, as [`LocalLog::export_range`] writes it: that
+    /// these entries are there, and that all hashes lead from them to the checkpoint. What else is
+    /// there is checked too. What is in a journal is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalLog::verify`]; [`ErrorKind::Invalid`] if the log is not that long.
+    pub async fn verify_range(
+        dir: impl AsRef<Path>,
+        entries: Range<u64>,
+        keys: impl Into<LogKeys>,
+    ) -> Result<Verified> {
+        verify::log(dir.as_ref().to_owned(), keys.into(), Some(entries)).await
+    }
+
+    /// The key that this process signs with; the first, if there are several. A reader's is the
+    /// first of those by which it reads.
     pub fn key(&self) -> &VerifierKey {
         self.0.signing.key()
     }
@@ -144,14 +177,38 @@ impl LocalLog {
     }
 
     /// All that shows offline that entry `index` is in the log: what a `.tlog-proof` file holds.
+    /// Its checkpoint is the head; while the log grows, no witness has seen that one yet: see
+    /// [`LocalLog::proof_at`].
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] if there is no such entry.
     pub async fn proof(&self, index: u64) -> Result<TlogProof> {
-        let head = self.checkpoint().await?;
-        let hashes = self.inclusion_proof(index, head.size).await?;
-        Ok(TlogProof { extra: None, index, hashes, checkpoint: head.note })
+        self.proof_at(index, &self.checkpoint().await?).await
+    }
+
+    /// The proof that entry `index` is in the log as it was at a checkpoint of it. With that of
+    /// [`LocalLog::published`], or one that was kept, it holds the cosignatures that the checkpoint
+    /// has, however much was appended since.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if there is no such entry in it, or it is not of this log.
+    pub async fn proof_at(&self, index: u64, checkpoint: &Checkpoint) -> Result<TlogProof> {
+        let mut ranges = merkle::inclusion_ranges(index, checkpoint.size)?;
+        ranges.push(0..checkpoint.size);
+        let hashes = self.prove(checkpoint.size, ranges).await?;
+        TlogProof::of(index, hashes, checkpoint)
+    }
+
+    /// The checkpoint that is published, with the cosignatures that were added to it.
+    ///
+    /// # Errors
+    ///
+    /// As reading the log.
+    pub async fn published(&self) -> Result<Checkpoint> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.look(|state| Ok(state.published.clone()))).await
     }
 
     /// Adds the cosignatures of witnesses to the published checkpoint: `lines` as a witness gives
@@ -193,6 +250,15 @@ impl AuditLog for LocalLog {
         Ok(self.checkpoint().await?.size)
     }
 
+    async fn first(&self) -> Result<u64> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || Ok(inner.pruning()?.first)).await
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.prune_below(first, occurrence).await
+    }
+
     async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.read(&indices)).await
@@ -228,29 +294,7 @@ impl Inner {
     fn add_cosignatures(&self, lines: &str, policy: &WitnessPolicy) -> Result<Vec<Cosignature>> {
         let _held = self.lock_files()?;
         let published = self.published_note()?.unwrap_or_default();
-        let lines = lines.trim_end_matches('\n');
-        if lines.is_empty() || lines.starts_with('\n') || lines.contains("\n\n") {
-            return Err(Error::invalid("cosignatures: not one signature a line"));
-        }
-        let note = format!("{published}{lines}\n");
-        crate::note::parse_note(&note).context(ErrorKind::Invalid, "cosignatures")?;
-        let found = policy.check(&note);
-        let found = found.map_err(|error| match error.kind() {
-            ErrorKind::Corrupt => {
-                Error::conflict("cosignatures: not of the published checkpoint").with_source(error)
-            }
-            _ => error,
-        })?;
-        // Whatever a witness gave, what is published stays a checkpoint of this log: a line in the
-        // log's own name could make it one that nobody opens.
-        let place = "cosignatures";
-        let (before, after) =
-            (self.signing.open(&published, place)?, self.signing.open(&note, place));
-        let after =
-            after.context(ErrorKind::Invalid, "cosignatures: with them it does not open")?;
-        if (after.size, after.root) != (before.size, before.root) {
-            return Err(Error::invalid("cosignatures: with them it is another checkpoint"));
-        }
+        let (note, found) = self.signing.cosigned(&published, lines, policy)?;
         files::publish(&*self.files, &self.checkpoint_path(), note.as_bytes())?;
         Ok(found)
     }

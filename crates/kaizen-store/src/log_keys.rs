@@ -81,6 +81,11 @@ impl LogKeys {
         Ok(self)
     }
 
+    /// The first of them.
+    pub(crate) fn first(&self) -> Option<&VerifierKey> {
+        self.keys.first().map(|(key, _)| key)
+    }
+
     /// The name of the log.
     pub fn name(&self) -> &str {
         &self.name

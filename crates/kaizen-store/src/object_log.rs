@@ -2,29 +2,35 @@
 
 mod commit;
 mod objects;
+mod prune;
 mod read;
 mod state;
+mod verify;
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-#[allow(unused_imports, reason = "the pages of this file name it")]
+#[cfg(doc)]
 use kaizen_core::ErrorKind;
+use kaizen_core::record::Occurrence;
 use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, Signer, async_trait};
-use object_store::ObjectStore;
+use object_store::{ObjectStore, UpdateVersion};
 
 use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
 use crate::merkle;
 use crate::note::VerifierKey;
+use crate::objects::Folder;
+use crate::pruning::Pruning;
 use crate::queue::{Queue, Request};
 use crate::random::random;
 use crate::signing::Signing;
 use crate::tail::unread;
 use crate::tlog_proof::TlogProof;
+use crate::verify::Verified;
+use crate::witness::{Cosignature, WitnessPolicy};
 
-use objects::Objects;
 use state::State;
 
 /// A transparency log below a prefix of an object store: `checkpoint`, `tile/entries/…`,
@@ -37,8 +43,8 @@ use state::State;
 /// function of what is committed, then the checkpoint, then what is published is taken out of the
 /// journal.
 ///
-/// The store must heed `If-Match`: [`ErrorKind::Unsupported`] else. Nothing is ever listed, and
-/// nothing is removed but an object with which a new log tries the store out.
+/// The store must heed `If-Match`: [`ErrorKind::Unsupported`] else. Only pruning lists or removes
+/// anything, but for an object with which a new log tries the store out.
 ///
 /// An append that fails with [`ErrorKind::Unavailable`] may have happened: read the log to know.
 #[derive(Clone, Debug)]
@@ -46,7 +52,7 @@ pub struct ObjectLog(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    objects: Objects,
+    folder: Folder,
     signing: Signing,
     /// Names this writer among all.
     writer: [u8; 16],
@@ -54,6 +60,9 @@ struct Inner {
     attempts: AtomicU64,
     state: tokio::sync::Mutex<Option<State>>,
     tiles: Mutex<TileCache>,
+    /// What the log says that it was pruned of, as this process last saw it, and the version of the
+    /// mark.
+    pruning: Mutex<(Pruning, Option<UpdateVersion>)>,
     queue: Queue,
 }
 
@@ -88,15 +97,17 @@ impl ObjectLogBuilder {
     /// As [`ObjectLog::open`]; and [`ErrorKind::Invalid`] if the keys have different names.
     pub async fn open(self) -> Result<ObjectLog> {
         let log = ObjectLog(Arc::new(Inner {
-            objects: Objects::new(self.store, &self.prefix)?,
+            folder: Folder::new(self.store, &self.prefix)?,
             signing: Signing::new(self.signers, self.accepted)?,
             writer: random()?,
             attempts: AtomicU64::default(),
             state: tokio::sync::Mutex::default(),
             tiles: Mutex::default(),
+            pruning: Mutex::default(),
             queue: Queue::default(),
         }));
         log.0.start().await?;
+        log.0.pruning().await?;
         Ok(log)
     }
 }
@@ -143,6 +154,22 @@ impl ObjectLog {
         ObjectLogBuilder { store, prefix, signers: vec![signer], accepted: Vec::new() }
     }
 
+    /// Reads the whole log below this prefix again and checks every byte of it, as
+    /// [`LocalLog::verify`](crate::LocalLog::verify) does on disk; but for older forms of tiles that
+    /// have grown, which nobody needs any more. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] naming the object at fault; [`ErrorKind::NotFound`] if there is no
+    /// log.
+    pub async fn verify(
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+        keys: impl Into<LogKeys>,
+    ) -> Result<Verified> {
+        verify::log(Folder::new(store, prefix)?, keys.into()).await
+    }
+
     /// The key that this process signs with; the first, if there are several.
     pub fn key(&self) -> &VerifierKey {
         self.0.signing.key()
@@ -186,19 +213,59 @@ impl ObjectLog {
     }
 
     /// All that shows offline that entry `index` is in the log: what a `.tlog-proof` file holds.
+    /// Its checkpoint is the head; while the log grows, no witness has seen that one yet: see
+    /// [`ObjectLog::proof_at`].
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] if there is no such entry.
     pub async fn proof(&self, index: u64) -> Result<TlogProof> {
-        let head = self.checkpoint().await?;
-        let hashes = self.inclusion_proof(index, head.size).await?;
-        Ok(TlogProof { extra: None, index, hashes, checkpoint: head.note })
+        self.proof_at(index, &self.checkpoint().await?).await
+    }
+
+    /// The proof that entry `index` is in the log as it was at a checkpoint of it. With that of
+    /// [`ObjectLog::published`], or one that was kept, it holds the cosignatures that the
+    /// checkpoint has, however much was appended since.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if there is no such entry in it, or it is not of this log.
+    pub async fn proof_at(&self, index: u64, checkpoint: &Checkpoint) -> Result<TlogProof> {
+        let mut ranges = merkle::inclusion_ranges(index, checkpoint.size)?;
+        ranges.push(0..checkpoint.size);
+        let hashes = self.0.prove(checkpoint.size, &ranges).await?;
+        TlogProof::of(index, hashes, checkpoint)
+    }
+
+    /// The checkpoint that is published, with the cosignatures that were added to it.
+    ///
+    /// # Errors
+    ///
+    /// As reading the log.
+    pub async fn published(&self) -> Result<Checkpoint> {
+        self.0.published().await
+    }
+
+    /// Adds the cosignatures of witnesses to the published checkpoint: `lines` as a witness gives
+    /// them, one signature a line. They stay until the next publication.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if they are no signature lines; [`ErrorKind::Conflict`] if the
+    /// witnesses of this policy did not cosign what is published now; [`ErrorKind::Refused`] if
+    /// there are too few of them.
+    pub async fn add_cosignatures(
+        &self,
+        lines: impl AsRef<str>,
+        policy: &WitnessPolicy,
+    ) -> Result<Vec<Cosignature>> {
+        self.0.add_cosignatures(lines.as_ref(), policy).await
     }
 
     /// Copies the log into a directory, in the tlog-tiles layout that every reader of such logs
-    /// checks, and that [`LocalLog`](crate::LocalLog) goes on with. What is in the journal is
-    /// published first. Gives the checkpoint of what was copied.
+    /// checks, and that [`LocalLog`](crate::LocalLog) goes on with; with the mark of what it was
+    /// pruned of. What is in the journal is published first. Gives the checkpoint of what was
+    /// copied.
     ///
     /// # Errors
     ///
@@ -206,7 +273,23 @@ impl ObjectLog {
     /// [`ErrorKind::Corrupt`] if an object is missing.
     pub async fn export(&self, dir: impl Into<std::path::PathBuf>) -> Result<Checkpoint> {
         let checkpoint = self.publish().await?;
-        self.0.export(dir.into(), checkpoint).await
+        self.0.export(dir.into(), checkpoint, None).await
+    }
+
+    /// Copies some entries into a directory, as
+    /// [`LocalLog::export_range`](crate::LocalLog::export_range) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`ObjectLog::export`]; [`ErrorKind::NotFound`] if the log ends before, or was pruned of
+    /// them.
+    pub async fn export_range(
+        &self,
+        dir: impl Into<std::path::PathBuf>,
+        entries: Range<u64>,
+    ) -> Result<Checkpoint> {
+        let checkpoint = self.publish().await?;
+        self.0.export(dir.into(), checkpoint, Some(entries)).await
     }
 }
 
@@ -219,6 +302,14 @@ impl AuditLog for ObjectLog {
 
     async fn size(&self) -> Result<u64> {
         Ok(self.checkpoint().await?.size)
+    }
+
+    async fn first(&self) -> Result<u64> {
+        Ok(self.0.pruning().await?.first)
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.prune_below(first, occurrence).await
     }
 
     async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {

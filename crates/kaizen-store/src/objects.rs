@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use kaizen_core::{Error, ErrorKind, Result};
+use kaizen_core::{Bytes, Error, ErrorKind, Result};
 use object_store::path::{Path, PathPart};
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
+use object_store::{
+    GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion,
+};
 
 use crate::random::random;
 
@@ -14,6 +16,21 @@ use crate::random::random;
 pub(crate) struct Folder {
     pub(crate) store: Arc<dyn ObjectStore>,
     prefix: Path,
+}
+
+/// An object, and the version of it that was read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) bytes: Bytes,
+    pub(crate) version: UpdateVersion,
+}
+
+/// An object, against the version of it that is known.
+#[derive(Debug)]
+pub(crate) enum Newer {
+    Read(Read),
+    Same,
+    Missing,
 }
 
 impl Folder {
@@ -44,6 +61,47 @@ impl Folder {
         Error::new(kind(&error), self.place(name)).with_source(error)
     }
 
+    /// Whether there is such an object.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self.store.head(&self.path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed(name, error)),
+        }
+    }
+
+    /// An object of at most so many bytes, or `None` if there is none.
+    pub(crate) async fn get(&self, name: &str, most: usize) -> Result<Option<Read>> {
+        match self.get_if_new(name, most, None).await? {
+            Newer::Read(read) => Ok(Some(read)),
+            Newer::Missing | Newer::Same => Ok(None),
+        }
+    }
+
+    /// An object of at most so many bytes, if it is of another version than the one known.
+    pub(crate) async fn get_if_new(
+        &self,
+        name: &str,
+        most: usize,
+        known: Option<&UpdateVersion>,
+    ) -> Result<Newer> {
+        let if_none_match = known.and_then(|known| known.e_tag.clone());
+        let options = GetOptions { if_none_match, ..GetOptions::default() };
+        let found = match self.store.get_opts(&self.path(name), options).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(Newer::Missing),
+            Err(object_store::Error::NotModified { .. }) => return Ok(Newer::Same),
+            found => found.map_err(|error| self.failed(name, error))?,
+        };
+        if found.meta.size > most as u64 {
+            let (place, size) = (self.place(name), found.meta.size);
+            return Err(Error::corrupt(format!("{place}: {size} bytes, at most {most}")));
+        }
+        let version =
+            UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+        let bytes = found.bytes().await.map_err(|error| self.failed(name, error))?;
+        Ok(Newer::Read(Read { bytes, version }))
+    }
+
     /// Puts an object; its version, or `None` if the mode did not allow it.
     pub(crate) async fn put(
         &self,
@@ -51,12 +109,13 @@ impl Folder {
         bytes: impl Into<PutPayload>,
         mode: PutMode,
     ) -> Result<Option<UpdateVersion>> {
+        use object_store::Error as E;
+        let update = matches!(mode, PutMode::Update(_));
         match self.store.put_opts(&self.path(name), bytes.into(), mode.into()).await {
             Ok(put) => Ok(Some(put.into())),
-            Err(
-                object_store::Error::AlreadyExists { .. }
-                | object_store::Error::Precondition { .. },
-            ) => Ok(None),
+            Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(None),
+            // What was to be of some version is not there at all.
+            Err(E::NotFound { .. }) if update => Ok(None),
             Err(error) => Err(self.failed(name, error)),
         }
     }

@@ -16,8 +16,9 @@ use kaizen_core::{
 };
 use tokio::sync::Mutex;
 
-use fold::Fold;
+pub(crate) use fold::Fold;
 pub use search::Search;
+pub(crate) use snapshot::latest as latest_snapshot;
 pub use version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 
 /// How often an append is tried again after somebody else appended in between.
@@ -302,11 +303,16 @@ impl Registry {
     }
 
     /// The fold over the whole log as it is now; only what is new is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] if the log was pruned, and no snapshot covers what went.
     async fn current(&self) -> Result<tokio::sync::MappedMutexGuard<'_, Fold>> {
         let mut known = self.fold.lock().await;
-        let size = self.log.size().await?;
-        if known.is_none() && size > 0 {
-            *known = snapshot::latest(self.store.as_ref(), self.log.as_ref(), size).await?;
+        let (first, size) = (self.log.first().await?, self.log.size().await?);
+        if known.as_ref().is_none_or(|known| known.size() < first) && size > 0 {
+            let (store, log) = (self.store.as_ref(), self.log.as_ref());
+            *known = snapshot::latest(store, log, first..size).await?;
         }
         let mut fold = tokio::sync::MutexGuard::map(known, |known| known.get_or_insert_default());
         if size < fold.size() {

@@ -1,8 +1,14 @@
 //! How long entries are kept.
 
+mod prune;
+
+use std::ops::Range;
+
 use kaizen_core::{AuditLog, Error, Result, Timestamp};
 
 use crate::tiles::WIDTH;
+
+pub use prune::LogPruned;
 
 /// A day in seconds.
 const DAY: i64 = 86_400;
@@ -48,41 +54,50 @@ impl LogRetention {
     ///
     /// Those of the log.
     pub async fn report(&self, log: &dyn AuditLog, now: Timestamp) -> Result<LogRetentionReport> {
-        let keep_from = now.plus_seconds(-(DAY * i64::from(self.days)));
-        let size = log.size().await?;
-        let mut report =
-            LogRetentionReport { size, oldest: None, keep_from, expired: 0, bundles: 0 };
-        while report.expired < size {
-            let next = report.expired..size.min(report.expired + STEP);
-            let length = next.end - next.start;
-            let entries = log.read(next).await?;
-            if let (None, Some(first)) = (report.oldest, entries.first()) {
-                report.oldest = Some(first.at);
-            }
-            let old = entries.iter().take_while(|entry| entry.at < keep_from).count() as u64;
-            report.expired += old;
-            if old < length {
-                break;
-            }
-        }
-        report.bundles = report.expired / WIDTH;
-        Ok(report)
+        let (keep_from, size) = (self.keep_from(now), log.size().await?);
+        let (oldest, expired) = expired(log, log.first().await?..size, keep_from).await?;
+        Ok(LogRetentionReport { size, oldest, keep_from, expired, bundles: expired / WIDTH })
+    }
+
+    fn keep_from(&self, now: Timestamp) -> Timestamp {
+        now.plus_seconds(-(DAY * i64::from(self.days)))
     }
 }
 
-/// How old a log is, and what of it need not be kept any longer. Nothing is removed.
+/// The instant of the first of these entries, and the first that is not older than that.
+async fn expired(
+    log: &dyn AuditLog,
+    entries: Range<u64>,
+    keep_from: Timestamp,
+) -> Result<(Option<Timestamp>, u64)> {
+    let (mut oldest, mut expired) = (None, entries.start);
+    while expired < entries.end {
+        let next = expired..entries.end.min(expired + STEP);
+        let length = next.end - next.start;
+        let entries = log.read(next).await?;
+        oldest = oldest.or(entries.first().map(|entry| entry.at));
+        let old = entries.iter().take_while(|entry| entry.at < keep_from).count() as u64;
+        expired += old;
+        if old < length {
+            break;
+        }
+    }
+    Ok((oldest, expired))
+}
+
+/// How old a log is, and what of it need not be kept any longer. Nothing is removed:
+/// [`LogRetention::prune`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogRetentionReport {
     /// How many entries the log has.
     pub size: u64,
-    /// The instant of the first entry.
+    /// The instant of the first entry that was not pruned.
     pub oldest: Option<Timestamp>,
     /// Entries from this instant on are to be kept.
     pub keep_from: Timestamp,
-    /// So many entries at the beginning are all older.
+    /// So many entries at the beginning are all older, pruned ones among them.
     pub expired: u64,
-    /// They fill so many bundles, which are what could be moved to cold storage: the hashes above
-    /// them stay, and so do all proofs of later entries.
+    /// They fill so many bundles.
     pub bundles: u64,
 }

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use kaizen_core::{Checkpoint, Digest, Error, Result, Signer};
+use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result, Signer};
 
 use crate::log_keys::LogKeys;
 use crate::note::{self, VerifierKey, checkpoint_text};
+use crate::witness::{Cosignature, WitnessPolicy};
 
 /// The signers of a log and its keys.
 #[derive(Debug)]
 pub(crate) struct Signing {
-    /// At least one.
+    /// None, if the log is only read.
     signers: Vec<(Arc<dyn Signer>, VerifierKey)>,
+    /// That of the first signer.
+    key: VerifierKey,
     keys: LogKeys,
 }
 
@@ -20,7 +23,7 @@ impl Signing {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if they have different names.
+    /// [`ErrorKind::Invalid`] if they have different names.
     pub(crate) fn new(signers: Vec<Arc<dyn Signer>>, accepted: Vec<LogKeys>) -> Result<Self> {
         let mut known = Vec::with_capacity(signers.len());
         let mut keys: Option<LogKeys> = None;
@@ -36,17 +39,34 @@ impl Signing {
         for accepted in accepted {
             keys = keys.and_all(accepted)?;
         }
-        Ok(Self { signers: known, keys })
+        let key = known.first().map(|(_, key)| key.clone());
+        let key = key.ok_or_else(|| Error::internal("log: no signer"))?;
+        Ok(Self { signers: known, key, keys })
+    }
+
+    /// Nobody signs.
+    pub(crate) fn of_reader(keys: LogKeys) -> Result<Self> {
+        let key = keys.first().ok_or_else(|| Error::invalid("log: no key to read it by"))?;
+        Ok(Self { signers: Vec::new(), key: key.clone(), keys })
     }
 
     /// The key of the first signer.
     pub(crate) fn key(&self) -> &VerifierKey {
-        &self.signers[0].1
+        &self.key
     }
 
     /// The keys by which the log is read.
     pub(crate) fn keys(&self) -> &LogKeys {
         &self.keys
+    }
+
+    /// Refuses to change a log that is only read.
+    pub(crate) fn may_write(&self) -> Result<()> {
+        if !self.signers.is_empty() {
+            return Ok(());
+        }
+        let name = self.keys.name();
+        Err(Error::refused(format!("log `{name}`: opened without a private key")))
     }
 
     /// The note of a checkpoint, signed by all.
@@ -55,7 +75,12 @@ impl Signing {
     }
 
     /// A note with this text, signed by all.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if the log is only read.
     pub(crate) async fn sign(&self, text: &str) -> Result<String> {
+        self.may_write()?;
         let mut signatures = Vec::with_capacity(self.signers.len());
         for (signer, key) in &self.signers {
             let signature = signer.sign(text.as_bytes()).await?;
@@ -75,6 +100,43 @@ impl Signing {
             return Err(Error::corrupt(format!("{place}: of log `{found}`, not `{wanted}`")));
         }
         Ok(read)
+    }
+
+    /// The published note with the cosignatures of these lines, and what the witnesses of the
+    /// policy said.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if they are no signature lines; [`ErrorKind::Conflict`] if the
+    /// witnesses did not cosign this checkpoint; [`ErrorKind::Refused`] if too few did.
+    pub(crate) fn cosigned(
+        &self,
+        published: &str,
+        lines: &str,
+        policy: &WitnessPolicy,
+    ) -> Result<(String, Vec<Cosignature>)> {
+        let lines = lines.trim_end_matches('\n');
+        if lines.is_empty() || lines.starts_with('\n') || lines.contains("\n\n") {
+            return Err(Error::invalid("cosignatures: not one signature a line"));
+        }
+        let note = format!("{published}{lines}\n");
+        note::parse_note(&note).context(ErrorKind::Invalid, "cosignatures")?;
+        let found = policy.check(&note).map_err(|error| match error.kind() {
+            ErrorKind::Corrupt => {
+                Error::conflict("cosignatures: not of the published checkpoint").with_source(error)
+            }
+            _ => error,
+        })?;
+        // Whatever a witness gave, what is published stays a checkpoint of this log: a line in the
+        // log's own name could make it one that nobody opens.
+        let place = "cosignatures";
+        let (before, after) = (self.open(published, place)?, self.open(&note, place));
+        let after =
+            after.context(ErrorKind::Invalid, "cosignatures: with them it does not open")?;
+        if (after.size, after.root) != (before.size, before.root) {
+            return Err(Error::invalid("cosignatures: with them it is another checkpoint"));
+        }
+        Ok((note, found))
     }
 
     /// The text of a note, if one of ours has not signed it.

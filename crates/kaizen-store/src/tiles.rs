@@ -10,6 +10,8 @@ use crate::merkle::{self, root};
 /// How many hashes or entries a full tile or bundle holds.
 pub(crate) const WIDTH: u64 = 256;
 const HASH: usize = 32;
+/// Levels of tiles that a log of 64-bit size may have.
+const LEVELS: u32 = 8;
 
 /// Which sequence of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +27,20 @@ impl Kind {
     pub(crate) fn items(self, size: u64) -> u64 {
         match self {
             Self::Entries => size,
-            Self::Hashes(level) => size.checked_shr(8 * level).unwrap_or(0),
+            Self::Hashes(level) => {
+                level.checked_mul(8).and_then(|bits| size.checked_shr(bits)).unwrap_or(0)
+            }
         }
+    }
+
+    /// The sequence whose folder below `tile` has this name.
+    pub(crate) fn from_folder(name: &str) -> Option<Self> {
+        if name == "entries" {
+            return Some(Self::Entries);
+        }
+        // Above them all sizes have ended. A name has one form: no sign, no leading zeros.
+        let level = name.parse().ok().filter(|level| *level < LEVELS)?;
+        (Self::Hashes(level).folder() == format!("tile/{name}")).then_some(Self::Hashes(level))
     }
 
     /// How many items tile `index` holds in a log of `size` entries: 256, fewer, or none.
@@ -60,18 +74,40 @@ impl Kind {
         }
     }
 
-    /// Reads the first `width` items of a tile. Where the partial form is gone, the full one
-    /// serves: whoever completes a tile may remove its partial forms.
+    /// Reads the first `width` items of a tile, which must be there.
     pub(crate) fn read(self, dir: &Path, index: u64, width: u64) -> Result<(PathBuf, Vec<u8>)> {
+        let missing = || format!("{}: it is missing", self.path(dir, index, width).display());
+        self.find(dir, index, width)?.context(ErrorKind::Corrupt, missing())
+    }
+
+    /// Reads the first `width` items of a tile, if it is there. Where the partial form is gone, the
+    /// full one serves: whoever completes a tile may remove its partial forms.
+    pub(crate) fn find(
+        self,
+        dir: &Path,
+        index: u64,
+        width: u64,
+    ) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let path = self.path(dir, index, width);
-        if let Some(bytes) = files::read(&path)? {
-            return Ok((path, bytes));
+        if let Some(bytes) = self.read_file(&path)? {
+            return Ok(Some((path, bytes)));
+        }
+        if width == WIDTH {
+            return Ok(None);
         }
         let full = self.full(dir, index);
-        let bytes = files::read(&full)?
-            .context(ErrorKind::Corrupt, format!("{}: it is missing", path.display()))?;
-        let length = self.beginning(&full, &bytes, width)?;
-        Ok((full, bytes[..length].to_vec()))
+        let Some(mut bytes) = self.read_file(&full)? else { return Ok(None) };
+        bytes.truncate(self.beginning(&full, &bytes, width)?);
+        Ok(Some((full, bytes)))
+    }
+
+    /// The bytes of a tile's file, or `None` if there is none. One that is longer than any tile is
+    /// not read to its end.
+    pub(crate) fn read_file(self, path: &Path) -> Result<Option<Vec<u8>>> {
+        files::read_at_most(path, self.most_bytes() as u64).map_err(|error| match error.kind() {
+            ErrorKind::Limit => Error::corrupt(error.to_string()),
+            _ => error,
+        })
     }
 
     /// How many bytes the first `width` items of a tile take.
@@ -105,7 +141,11 @@ pub(crate) fn parse_path(path: &Path) -> Option<(u64, u64)> {
     let mut parts = parts?;
     let mut width = WIDTH;
     if parts.len() >= 2 && parts[parts.len() - 2].ends_with(".p") {
-        width = parts.pop()?.parse().ok().filter(|width| (1..WIDTH).contains(width))?;
+        let name = parts.pop()?;
+        width = name.parse().ok().filter(|width| (1..WIDTH).contains(width))?;
+        if name != width.to_string() {
+            return None;
+        }
     }
     let (last, groups) = parts.split_last()?;
     let last = if width < WIDTH { last.strip_suffix(".p")? } else { last };
@@ -294,9 +334,30 @@ mod tests {
             let below = path.strip_prefix("tile/entries").unwrap();
             assert_eq!(parse_path(below), Some((index, width)), "{}", path.display());
         }
-        for stranger in ["", "x", "00", "000.p/256", "000.p/0", ".000.tmp", "y001/000", "000/1"] {
+        for stranger in [
+            "",
+            "x",
+            "00",
+            "000.p/256",
+            "000.p/0",
+            "000.p/+1",
+            "000.p/007",
+            ".000.tmp",
+            "y001/000",
+            "000/1",
+        ] {
             assert_eq!(parse_path(Path::new(stranger)), None, "{stranger}");
         }
+    }
+
+    #[test]
+    fn a_folder_stands_for_one_sequence_or_none() {
+        assert_eq!(Kind::from_folder("entries"), Some(Kind::Entries));
+        assert_eq!(Kind::from_folder("7"), Some(Kind::Hashes(7)));
+        for stranger in ["", "8", "+1", "01", "536870912", "4294967295", "-1", "x"] {
+            assert_eq!(Kind::from_folder(stranger), None, "{stranger}");
+        }
+        assert_eq!(Kind::Hashes(u32::MAX).width(0, u64::MAX), 0);
     }
 
     #[test]

@@ -74,6 +74,17 @@ pub struct Proven {
 }
 
 impl TlogProof {
+    /// The proof that `hashes` make: those of the path, and last the root of the log that has so
+    /// many entries as the checkpoint.
+    pub(crate) fn of(index: u64, mut hashes: Vec<Digest>, checkpoint: &Checkpoint) -> Result<Self> {
+        if hashes.pop() != Some(checkpoint.root) {
+            let (origin, size) = (&checkpoint.origin, checkpoint.size);
+            let message = format!("checkpoint of `{origin}`, {size} entries: not of this log");
+            return Err(Error::invalid(message));
+        }
+        Ok(Self { extra: None, index, hashes, checkpoint: checkpoint.note.clone() })
+    }
+
     /// Checks that an entry of these bytes is in a log of these keys, and that as many witnesses
     /// as the policy asks for have seen it.
     ///

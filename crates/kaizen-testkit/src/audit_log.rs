@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite fails by panicking")]
 
+use kaizen_core::record::Occurrence;
 use kaizen_core::{
     Actor, AliasChange, AuditLog, Digest, Entry, ErrorKind, Event, OperationId, Timestamp,
 };
@@ -126,4 +127,36 @@ pub async fn many_entries_at_once_and_one_by_one(log: &dyn AuditLog) {
     }
     assert_eq!(log.read(start..start + 700).await.unwrap(), entries);
     assert_eq!(log.read(start + 255..start + 257).await.unwrap(), entries[255..257]);
+}
+
+/// The rules of a log that can be pruned. It must have no entries yet: they go.
+pub async fn pruning_suite(log: &dyn AuditLog) {
+    let at = entry(0).at;
+    let occurrence = |turn: i64| {
+        let at = at.plus_seconds(100_000 + turn);
+        Occurrence::new(at, Actor::person("ada"), OperationId::new("prune", at))
+    };
+    assert_eq!((log.size().await.unwrap(), log.first().await.unwrap()), (0, 0));
+    let entries: Vec<_> = (0..1_000).map(entry).collect();
+    log.append(&entries, None).await.unwrap();
+    assert_eq!(log.prune(1_001, &occurrence(0)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!((log.size().await.unwrap(), log.first().await.unwrap()), (1_000, 0));
+    for (turn, first) in [(1, 256), (2, 256), (3, 700), (4, 512)] {
+        log.prune(first, &occurrence(turn)).await.unwrap();
+        let first = log.first().await.unwrap();
+        assert_eq!(first, if turn < 3 { 256 } else { 700 }, "what is gone stays gone");
+        let size = 1_001 + u64::from(turn > 2);
+        assert_eq!(log.size().await.unwrap(), size, "an entry says so, once");
+        let said = log.read(size - 1..size).await.unwrap().remove(0);
+        assert_eq!(said.event, Event::Pruned { first });
+        let kept = log.read(first..1_000).await.unwrap();
+        assert_eq!(kept, entries[first as usize..]);
+        for gone in [0..1, first - 1..first, 0..first, first - 1..size] {
+            let error = log.read(gone.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{gone:?}: {error}");
+            assert!(error.to_string().contains("pruned"), "{gone:?}: {error}");
+        }
+    }
+    let size = log.size().await.unwrap();
+    assert_eq!(log.append(&[entry(9)], Some(size)).await.unwrap(), size..size + 1);
 }

@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kaizen_core::record::Occurrence;
 use kaizen_core::{
     ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, Clock, Context, Digest, Entry, Error,
-    ErrorKind, Manifest, Result, Timestamp, async_trait, stream,
+    ErrorKind, Event, Manifest, Result, Timestamp, async_trait, stream,
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -148,7 +149,14 @@ impl ArtifactStore for MemoryStore {
 
 /// An audit log in memory. Its checkpoint is the digest of all entries, unsigned.
 #[derive(Debug, Default)]
-pub struct MemoryLog(Mutex<Vec<Entry>>);
+pub struct MemoryLog(Mutex<MemoryEntries>);
+
+#[derive(Debug, Default)]
+struct MemoryEntries {
+    /// Pruned ones too, for the checkpoint.
+    all: Vec<Entry>,
+    first: u64,
+}
 
 #[async_trait]
 impl AuditLog for MemoryLog {
@@ -157,30 +165,54 @@ impl AuditLog for MemoryLog {
             entry.to_bytes()?;
         }
         let mut log = lock(&self.0);
-        let start = log.len() as u64;
+        let start = log.all.len() as u64;
         if expected.is_some_and(|expected| expected != start) {
             return Err(Error::conflict(format!("log: it has {start} entries by now")));
         }
-        log.extend_from_slice(entries);
-        Ok(start..log.len() as u64)
+        log.all.extend_from_slice(entries);
+        Ok(start..log.all.len() as u64)
     }
 
     async fn size(&self) -> Result<u64> {
-        Ok(lock(&self.0).len() as u64)
+        Ok(lock(&self.0).all.len() as u64)
+    }
+
+    async fn first(&self) -> Result<u64> {
+        Ok(lock(&self.0).first)
     }
 
     async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
         let log = lock(&self.0);
-        let found = log.get(indices.start as usize..indices.end as usize);
+        if indices.start < log.first && !indices.is_empty() {
+            let first = log.first;
+            return Err(Error::not_found(format!("log entries {indices:?}: pruned below {first}")));
+        }
+        let found = log.all.get(indices.start as usize..indices.end as usize);
         found
             .map(<[Entry]>::to_vec)
-            .context(ErrorKind::NotFound, format!("log entries {indices:?} of {}", log.len()))
+            .context(ErrorKind::NotFound, format!("log entries {indices:?} of {}", log.all.len()))
     }
 
     async fn checkpoint(&self) -> Result<Checkpoint> {
         let log = lock(&self.0);
-        let root = Digest::of_json(&*log)?;
-        Ok(Checkpoint::new("memory".to_owned(), log.len() as u64, root, String::new()))
+        let root = Digest::of_json(&log.all)?;
+        Ok(Checkpoint::new("memory".to_owned(), log.all.len() as u64, root, String::new()))
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        let mut log = lock(&self.0);
+        let size = log.all.len() as u64;
+        if first > size {
+            return Err(Error::invalid(format!("log of {size} entries: pruned below {first}")));
+        }
+        if first > log.first {
+            let subject = Digest::of_json(&log.all[..first as usize].to_vec())?;
+            let Occurrence { at, actor, operation } = occurrence.clone();
+            let (event, evidence) = (Event::Pruned { first }, Vec::new());
+            log.all.push(Entry { at, actor, operation, event, subject, evidence });
+            log.first = first;
+        }
+        Ok(())
     }
 }
 
@@ -230,8 +262,16 @@ impl AuditLog for FaultyLog {
         self.inner.size().await
     }
 
+    async fn first(&self) -> Result<u64> {
+        self.inner.first().await
+    }
+
     async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
         self.inner.read(indices).await
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.inner.prune(first, occurrence).await
     }
 
     async fn checkpoint(&self) -> Result<Checkpoint> {

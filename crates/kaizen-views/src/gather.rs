@@ -13,13 +13,14 @@ use serde::de::DeserializeOwned;
 /// So many entries of the log are read at once.
 const PAGE: u64 = 4_096;
 
-/// Visits every entry of the log with its index.
+/// Visits every entry of the log in this range with its index; those that it was pruned of are
+/// passed over.
 pub(crate) async fn entries(
     log: &dyn AuditLog,
     range: std::ops::Range<u64>,
     mut visit: impl FnMut(u64, Entry),
 ) -> Result<()> {
-    let mut start = range.start;
+    let mut start = range.start.max(log.first().await?);
     while start < range.end {
         let end = range.end.min(start + PAGE);
         for (index, entry) in (start..).zip(log.read(start..end).await?) {

@@ -56,9 +56,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Every entry of the log.
+    /// Every entry of the log that was not pruned.
     pub(crate) async fn entries(&self) -> Result<Vec<Entry>> {
-        self.log.read(0..self.log.size().await?).await
+        self.log.read(self.log.first().await?..self.log.size().await?).await
     }
 
     /// Appends an entry, unless a run that was cut off has appended it already.

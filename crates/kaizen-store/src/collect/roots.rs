@@ -2,14 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::{AliasChange, AuditLog, Digest, Entry, Event, Result, Timestamp};
+use kaizen_core::{AliasChange, ArtifactStore, AuditLog, Digest, Entry, Event, Result, Timestamp};
 
+use super::needed::Needed;
 use super::{PAGE, Retention};
+use crate::registry::{Fold, latest_snapshot};
 
 /// What the entries of the log come to, for a collection.
 #[derive(Debug, Default)]
-pub(super) struct Roots {
+pub(crate) struct Roots {
     size: u64,
+    /// So many entries are covered by a snapshot of the registry, in place of those that the log
+    /// was pruned of.
+    covered: u64,
+    needed: Needed,
     /// The models of a name, version by version.
     versions: BTreeMap<String, Vec<Digest>>,
     /// The holders of an alias of a name to which rollbacks lead; the last holds it.
@@ -30,7 +36,7 @@ struct Target {
 }
 
 impl Roots {
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
@@ -39,17 +45,39 @@ impl Roots {
         self.buried.contains(digest)
     }
 
-    /// Reads the whole log.
-    pub(super) async fn read(&mut self, log: &dyn AuditLog) -> Result<()> {
-        let end = log.size().await?;
+    /// Reads the whole log; what it was pruned of, from a snapshot of the registry.
+    pub(crate) async fn read(
+        &mut self,
+        store: &dyn ArtifactStore,
+        log: &dyn AuditLog,
+    ) -> Result<()> {
+        let (first, end) = (log.first().await?, log.size().await?);
+        if self.size < first {
+            *self = Self::default();
+            if let Some(fold) = latest_snapshot(store, log, first..end).await? {
+                self.begin(&fold);
+            }
+            self.size = first;
+        }
         while self.size < end {
             let next = end.min(self.size + PAGE);
             for entry in log.read(self.size..next).await? {
+                self.needed.apply(self.size, &entry);
                 self.apply(entry);
+                self.size += 1;
             }
-            self.size = next;
         }
         Ok(())
+    }
+
+    /// Begins with what the registry came to.
+    fn begin(&mut self, fold: &Fold) {
+        let versions = fold.models().map(|(name, models)| (name.clone(), models));
+        self.versions = versions.collect();
+        let holders = fold.holders();
+        let holders = holders.map(|((name, alias), held)| ((name.clone(), alias.clone()), held));
+        self.holders = holders.collect();
+        self.covered = fold.size();
     }
 
     fn apply(&mut self, entry: Entry) {
@@ -59,6 +87,7 @@ impl Roots {
                 self.buried.insert(subject);
                 return;
             }
+            Event::Registered { .. } | Event::AliasMoved { .. } if self.size < self.covered => {}
             Event::Registered { name, .. } => {
                 self.versions.entry(name).or_default().push(subject);
             }
@@ -91,21 +120,42 @@ impl Roots {
         }
     }
 
+    /// What is alive, and why.
+    fn live(&self, retention: &Retention) -> impl Iterator<Item = (String, Digest)> {
+        let also = retention.also.iter().map(|digest| (format!("{digest}, by request"), *digest));
+        let versions = self.versions.iter().flat_map(|(name, models)| {
+            let numbered =
+                (1..).zip(models.iter().copied()).skip(beyond(models, retention.versions));
+            numbered.map(move |(number, model)| (format!("version {number} of `{name}`"), model))
+        });
+        let holders = self.holders.iter().flat_map(|((name, alias), holders)| {
+            let most = retention.rollbacks.map(|rollbacks| rollbacks.saturating_add(1));
+            let held = holders.iter().copied().skip(beyond(holders, most));
+            held.map(move |model| (format!("alias `{alias}` of `{name}`"), model))
+        });
+        let targets = self.targets.iter().flat_map(|(name, target)| {
+            // The one in force, and the one that a rollback leads to.
+            let in_force = target.in_force.iter().copied().skip(beyond(&target.in_force, Some(2)));
+            let all = in_force.chain(target.last);
+            all.map(move |deployment| (format!("a deployment at `{name}`"), deployment))
+        });
+        also.chain(versions).chain(holders).chain(targets)
+    }
+
+    /// What needs entries of the log, with the first that it needs; by that.
+    pub(crate) fn needs(&self, retention: &Retention) -> Vec<(u64, String)> {
+        let live = self.live(retention);
+        let about = live.filter_map(|(why, digest)| Some((self.needed.first_about(&digest)?, why)));
+        let open = self.needed.open().map(|(why, index)| (index, why));
+        let mut needs: Vec<_> = about.chain(open).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        needs
+    }
+
     /// What must be kept at this instant.
     pub(super) fn kept(&self, retention: &Retention, now: Timestamp) -> BTreeSet<Digest> {
-        let mut kept = retention.also.clone();
-        for models in self.versions.values() {
-            kept.extend(last(models, retention.versions));
-        }
-        for holders in self.holders.values() {
-            let most = retention.rollbacks.map(|rollbacks| rollbacks.saturating_add(1));
-            kept.extend(last(holders, most));
-        }
-        for target in self.targets.values() {
-            // The one in force, and the one that a rollback leads to.
-            kept.extend(last(&target.in_force, Some(2)));
-            kept.extend(target.last);
-        }
+        let mut kept: BTreeSet<_> = self.live(retention).map(|(_, digest)| digest).collect();
         let since = now.plus_seconds(-retention.spoken_of_s.max(0));
         let recent = self.spoken_of.iter().filter(|(_, at)| **at >= since);
         kept.extend(recent.map(|(digest, _)| *digest));
@@ -113,8 +163,7 @@ impl Roots {
     }
 }
 
-/// The last so many.
-fn last(digests: &[Digest], most: Option<u32>) -> impl Iterator<Item = Digest> + '_ {
-    let most = most.map_or(usize::MAX, |most| most as usize);
-    digests.iter().rev().take(most).copied()
+/// How many come before the last so many.
+fn beyond(digests: &[Digest], most: Option<u32>) -> usize {
+    digests.len().saturating_sub(most.map_or(usize::MAX, |most| most as usize))
 }

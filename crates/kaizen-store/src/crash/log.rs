@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kaizen_core::{AuditLog, Checkpoint, Entry};
+use kaizen_core::record::Occurrence;
+use kaizen_core::{Actor, AuditLog, Checkpoint, Entry, Event, OperationId};
 use kaizen_testkit::audit_log::entry;
 
 use super::{CASES, FailingDisk, Then};
@@ -141,5 +142,64 @@ async fn a_log_survives_a_failure_at_every_file_operation() {
             operations += 1;
         }
         assert!(operations > 30, "the appends take {operations} operations");
+    }
+}
+
+/// Prunes, with the disk failing after `operations`. Returns whether it failed at all.
+async fn survives_pruning(operations: u32, torn: bool, then: Then) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let what = format!("{operations} operations, torn {torn}, {then:?}");
+    let mut trial = Trial::begin(scratch.path().join("log"), what.clone()).await;
+    assert!(trial.append(900).await.is_empty());
+    assert!(trial.append(3).await.is_empty());
+    let at = entry(2_000).at;
+    let occurrence = Occurrence::new(at, Actor::system("test"), OperationId::new("prune", at));
+
+    trial.disk.fail_after(Some(operations), torn);
+    let failed = trial.log.prune(512, &occurrence).await.is_err();
+    trial.disk.fail_after(None, false);
+    trial.cut(then).await;
+    // Whoever goes on sees to what the failure left in the journal.
+    trial.log.size().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    for again in [false, true] {
+        if again {
+            trial
+                .log
+                .prune(512, &occurrence)
+                .await
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+        let first = trial.log.first().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(first == 512 || first == 0 && !again, "{what}");
+        let verified = LocalLog::verify(&trial.dir, &trial.signer.verifier()).await;
+        let verified = verified.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(verified.pruned, first, "{what}");
+        let read = trial.log.read(first..903).await.unwrap();
+        assert_eq!(read, trial.entries[first as usize..], "{what}");
+        // It says so before anything goes.
+        let said = trial.log.read(903..verified.size).await.unwrap();
+        assert!(said.iter().all(|entry| entry.event == Event::Pruned { first: 512 }), "{what}");
+        assert!(first == 0 || !said.is_empty(), "{what}");
+        for old in &trial.heads {
+            let head = trial.log.checkpoint().await.unwrap();
+            let proof = trial.log.consistency_proof(old.size, head.size).await.unwrap();
+            verify_consistency(old.size, head.size, &proof, &old.root, &head.root).unwrap();
+        }
+    }
+    for bundle in ["000", "001", "002"] {
+        let there = trial.dir.join("tile/entries").join(bundle).exists();
+        assert_eq!(there, bundle == "002", "{what}");
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruning_survives_a_failure_at_every_file_operation() {
+    for (torn, then) in CASES {
+        let mut operations = 0;
+        while survives_pruning(operations, torn, then).await {
+            operations += 1;
+        }
+        assert!(operations > 8, "pruning takes {operations} operations");
     }
 }

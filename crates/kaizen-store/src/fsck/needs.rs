@@ -26,7 +26,7 @@ pub(super) struct Spoken {
 impl Spoken {
     pub(super) async fn read(log: &dyn AuditLog) -> Result<Self> {
         let mut spoken = Self::default();
-        let (mut next, end) = (0, log.size().await?);
+        let (mut next, end) = (log.first().await?, log.size().await?);
         while next < end {
             let page = next..end.min(next + PAGE);
             for (index, entry) in page.clone().zip(log.read(page.clone()).await?) {

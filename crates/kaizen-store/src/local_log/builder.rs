@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use kaizen_core::{Result, Signer};
+use kaizen_core::{Error, Result, Signer};
 
 use super::journal::{self, PAGE};
 use super::{Inner, LocalLog};
-use crate::files::{Disk, Files};
+use crate::files::{Disk, Files, blocking};
 use crate::log_keys::LogKeys;
 use crate::queue::Queue;
 use crate::signing::Signing;
@@ -62,6 +62,28 @@ impl LocalLog {
     }
 }
 
+/// A log that is only read.
+pub(super) async fn reader(dir: PathBuf, keys: LogKeys) -> Result<LocalLog> {
+    let shown = dir.display().to_string();
+    let log = LocalLog(Arc::new(Inner {
+        dir,
+        files: Arc::new(Disk),
+        signing: Signing::of_reader(keys)?,
+        journal_bytes: JOURNAL_BYTES,
+        shared: Mutex::default(),
+        tiles: Mutex::default(),
+        pruning: Mutex::default(),
+        queue: Queue::default(),
+    }));
+    let inner = Arc::clone(&log.0);
+    blocking(move || match inner.published_note()? {
+        Some(_) => inner.look(|_| Ok(())),
+        None => Err(Error::not_found(format!("log {shown}: there is none"))),
+    })
+    .await?;
+    Ok(log)
+}
+
 impl LocalLogBuilder {
     /// Every checkpoint is signed by this key too.
     #[must_use]
@@ -105,6 +127,7 @@ impl LocalLogBuilder {
             journal_bytes: self.journal_bytes,
             shared: Mutex::default(),
             tiles: Mutex::default(),
+            pruning: Mutex::default(),
             queue: Queue::default(),
         }));
         Arc::clone(&log.0).start().await?;

@@ -106,6 +106,7 @@ impl Inner {
     }
 
     pub(super) fn lock_files(&self) -> Result<files::Lock> {
+        self.signing.may_write()?;
         files::lock(&self.dir.join("checkpoint.lock"))
     }
 }

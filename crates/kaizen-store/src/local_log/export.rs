@@ -1,6 +1,7 @@
 //! Copying a log out, for others to check.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,18 +9,58 @@ use kaizen_core::{Checkpoint, Error, ErrorKind, Result};
 
 use super::{Inner, LocalLog};
 use crate::files::{self, Disk, Files, blocking};
+use crate::pruning::{MARK, Pruning, mark};
 use crate::tiles::{Kind, WIDTH};
 
 /// How many files are written before their directories are flushed.
 const AT_ONCE: usize = 512;
 
-/// Every tile of a log of `size` entries: those of hashes from the bottom up, then the bundles.
-pub(crate) fn all_tiles(size: u64) -> impl Iterator<Item = (Kind, u64, u64)> {
+/// The tiles of a log of `size` entries: all those of hashes from the bottom up, then the bundles
+/// that hold any of these entries.
+pub(crate) fn tiles_with(
+    size: u64,
+    entries: &Range<u64>,
+) -> impl Iterator<Item = (Kind, u64, u64)> + use<> {
+    let bundles = match entries.is_empty() {
+        true => 0..0,
+        false => entries.start / WIDTH..entries.end.div_ceil(WIDTH),
+    };
     let levels = (0..).map(Kind::Hashes).take_while(move |kind| kind.items(size) > 0);
     levels.chain([Kind::Entries]).flat_map(move |kind| {
-        let tiles = 0..kind.items(size).div_ceil(WIDTH);
+        let tiles = match kind {
+            Kind::Entries => bundles.clone(),
+            Kind::Hashes(_) => 0..kind.items(size).div_ceil(WIDTH),
+        };
         tiles.map(move |index| (kind, index, kind.width(index, size)))
     })
+}
+
+/// What is exported: these entries of a log of `size`, or all that it was not pruned of. `log`
+/// names it.
+pub(crate) fn to_export(
+    part: Option<Range<u64>>,
+    pruning: &Pruning,
+    size: u64,
+    log: &str,
+) -> Result<Range<u64>> {
+    let Some(part) = part else { return Ok(pruning.first..size) };
+    if part.start > part.end || part.end > size {
+        return Err(Error::not_found(format!("{log}: entries {part:?} of {size}")));
+    }
+    pruning.check(&part, log)?;
+    Ok(part)
+}
+
+/// Writes what is beside the tiles: the checkpoint last.
+pub(crate) fn finish_export(
+    to: &Path,
+    checkpoint: &Checkpoint,
+    pruning: Option<&Pruning>,
+) -> Result<()> {
+    if let Some(pruning) = pruning.filter(|pruning| pruning.root.is_some()) {
+        files::publish(&Disk, &to.join(MARK), &mark(pruning.index))?;
+    }
+    files::publish(&Disk, &to.join("checkpoint"), checkpoint.note.as_bytes())
 }
 
 /// Writes files, and the directories that they need, durably.
@@ -51,23 +92,57 @@ pub(crate) fn empty_dir(dir: &Path) -> Result<()> {
 
 impl LocalLog {
     /// Copies the log into a directory, in the tlog-tiles layout that every reader of such logs
-    /// checks. What is in the journal is published first. Gives the checkpoint of what was copied.
+    /// checks, and with the mark of what it was pruned of. What is in the journal is published
+    /// first. Gives the checkpoint of what was copied.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::AlreadyExists`] if there is something in the directory already;
     /// [`ErrorKind::Corrupt`] if a file of the log is missing.
     pub async fn export(&self, to: impl Into<PathBuf>) -> Result<Checkpoint> {
-        let (inner, to, checkpoint) = (Arc::clone(&self.0), to.into(), self.publish().await?);
-        blocking(move || inner.export(&to, checkpoint)).await
+        self.export_part(to.into(), None).await
+    }
+
+    /// Copies some entries into a directory: the bundles that hold them, all tiles of hashes, and
+    /// the checkpoint. So they can be checked without the rest, by [`LocalLog::verify_range`].
+    /// Entries beside them that are in the same bundle of 256 come along.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalLog::export`]; [`ErrorKind::NotFound`] if the log ends before, or was pruned of
+    /// them.
+    pub async fn export_range(
+        &self,
+        to: impl Into<PathBuf>,
+        entries: Range<u64>,
+    ) -> Result<Checkpoint> {
+        self.export_part(to.into(), Some(entries)).await
+    }
+
+    async fn export_part(&self, to: PathBuf, part: Option<Range<u64>>) -> Result<Checkpoint> {
+        let inner = Arc::clone(&self.0);
+        // Whoever only reads copies what others have published.
+        let checkpoint = match inner.signing.may_write() {
+            Ok(()) => self.publish().await?,
+            Err(_) => self.published().await?,
+        };
+        blocking(move || inner.export(&to, checkpoint, part)).await
     }
 }
 
 impl Inner {
-    fn export(&self, to: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
+    fn export(
+        &self,
+        to: &Path,
+        checkpoint: Checkpoint,
+        part: Option<Range<u64>>,
+    ) -> Result<Checkpoint> {
+        let (pruning, whole) = (self.pruning()?, part.is_none());
+        let log = format!("log {}", self.dir.display());
+        let entries = to_export(part, &pruning, checkpoint.size, &log)?;
         empty_dir(to)?;
         let mut batch = Vec::new();
-        for (kind, index, width) in all_tiles(checkpoint.size) {
+        for (kind, index, width) in tiles_with(checkpoint.size, &entries) {
             let (_, bytes) = kind.read(&self.dir, index, width)?;
             batch.push((kind.path(to, index, width), bytes));
             if batch.len() == AT_ONCE {
@@ -76,7 +151,7 @@ impl Inner {
             }
         }
         place(&batch)?;
-        files::publish(&Disk, &to.join("checkpoint"), checkpoint.note.as_bytes())?;
+        finish_export(to, &checkpoint, whole.then_some(&pruning))?;
         Ok(checkpoint)
     }
 }

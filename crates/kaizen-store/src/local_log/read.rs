@@ -9,10 +9,12 @@ use crate::tiles::{Kind, WIDTH};
 
 impl Inner {
     pub(super) fn read(&self, indices: &Range<u64>) -> Result<Vec<Entry>> {
+        let log = format!("log {}", self.dir.display());
+        self.pruning()?.check(indices, &log)?;
         let (published, recent) = self.look(|state| {
             let size = state.tail.size();
             if indices.start > indices.end || indices.end > size {
-                return Err(Error::not_found(format!("log entries {indices:?} of {size}")));
+                return Err(Error::not_found(format!("{log}: entries {indices:?} of {size}")));
             }
             let published = state.published.size;
             let recent = indices.start.max(published)..indices.end;
@@ -40,7 +42,7 @@ impl Inner {
     }
 
     /// The hashes of the entries of a published bundle.
-    fn leaves(&self, bundle: u64, width: u64) -> Result<Vec<Digest>> {
+    pub(super) fn leaves(&self, bundle: u64, width: u64) -> Result<Vec<Digest>> {
         let shared = lock(&self.shared);
         let state = shared.state.as_ref().ok_or_else(crate::tail::unread)?;
         let held = state.tail.leaves(bundle).and_then(|leaves| leaves.get(..width as usize));

@@ -1,45 +1,22 @@
-//! Reading a whole log again, to believe nothing.
+//! Reading a whole log on disk again, to believe nothing.
 
-use std::borrow::Cow;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result, Timestamp};
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
 
 use super::journal::{self, Before, Found};
-use super::state::{damaged, take_in};
 use crate::files::{self, blocking};
 use crate::log_keys::LogKeys;
-use crate::merkle::{leaf_hash, root};
 use crate::note;
+use crate::pruning::{MARK, MARK_BYTES, Pruning};
 use crate::tail::Tail;
-use crate::tiles::{self, Kind, Tree, WIDTH};
+use crate::tiles::{self, Kind};
+use crate::verify::{Reader, Source, Verified, of_this_log, outline, published, take_commit};
 
-/// A log that was read and checked from its first byte to its last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// The name of the log.
-    pub origin: String,
-    /// How many entries it has.
-    pub size: u64,
-    /// How many of them are published in tiles; the others are in the journal.
-    pub published: u64,
-    /// The root over them.
-    pub root: Digest,
-    /// The checkpoint that says so.
-    pub checkpoint: Checkpoint,
-}
-
-impl Verified {
-    fn of(published: u64, checkpoint: Checkpoint) -> Self {
-        let (origin, size, root) = (checkpoint.origin.clone(), checkpoint.size, checkpoint.root);
-        Self { origin, size, published, root, checkpoint }
-    }
-}
+/// How often a log is read anew that changed while it was read.
+const TRIES: u32 = 16;
 
 /// Checks any log in the tlog-tiles layout, whatever its entries are: the checkpoint's signature
 /// by one of `keys`, the root over all entries, every tile and every partial tile. `entry` is given
@@ -62,83 +39,105 @@ where
     let (dir, keys) = (dir.as_ref().to_owned(), keys.into());
     blocking(move || {
         let path = dir.join("checkpoint");
-        let checkpoint = published(&path, files::read(&path)?, &keys)?;
-        Reader::new(dir).verify(&checkpoint, &|_, _| Ok(()), Some(&mut entry))?;
-        Ok(Verified::of(checkpoint.size, checkpoint))
+        let checkpoint = published(&path, &note_at(&path)?, &keys)?;
+        let (folder, size) = (Folder(dir), checkpoint.size);
+        let mut reader = Reader::new(&folder, 0..size, Pruning::default());
+        reader.verify(&checkpoint, &|_, _| Ok(()), Some(&mut entry))?;
+        folder.check_older_forms(size, &reader)?;
+        Ok(Verified::of(size, 0, checkpoint))
     })
     .await
 }
 
-/// What every entry of a log of ours has, also if a later version of this library wrote it, which
-/// knows more kinds of event.
-#[expect(dead_code, reason = "read, and not looked at")]
-#[derive(Deserialize)]
-struct Outline<'a> {
-    at: Timestamp,
-    actor: IgnoredAny,
-    operation: IgnoredAny,
-    #[serde(borrow)]
-    event: EventOutline<'a>,
-    subject: Digest,
-    #[serde(default)]
-    evidence: Vec<Digest>,
-}
-
-#[expect(dead_code, reason = "read, and not looked at")]
-#[derive(Deserialize)]
-struct EventOutline<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-}
-
-/// Checks a log of ours: what is published, and what is in the journal.
-pub(super) async fn log(dir: PathBuf, keys: LogKeys) -> Result<Verified> {
+/// Checks a log of ours: what is published, and what is in the journal. Of a part of one, that
+/// these entries are there, and the hashes of all.
+pub(super) async fn log(dir: PathBuf, keys: LogKeys, part: Option<Range<u64>>) -> Result<Verified> {
     blocking(move || {
-        let (note, journal) = at_one_time(&dir)?;
-        let path = dir.join("checkpoint");
-        let checkpoint = published(&path, note, &keys)?;
-        let (found, wanted) = (&checkpoint.origin, keys.name());
-        if found != wanted {
-            let path = path.display();
-            return Err(Error::corrupt(format!("{path}: of log `{found}`, not `{wanted}`")));
+        let mut tries = 0;
+        loop {
+            let seen = Seen::at_one_time(&dir)?;
+            let found = check(&dir, &keys, &seen, part.clone());
+            tries += 1;
+            match found {
+                // Whoever may not lock the log may have read it while it was written.
+                Err(error) if error.kind() == ErrorKind::Corrupt && tries < TRIES => {
+                    if Seen::at_one_time(&dir)? == seen {
+                        return Err(error);
+                    }
+                }
+                found => return found,
+            }
         }
-        let check = |index: u64, bytes: &[u8]| {
-            let parsed: Result<Outline<'_>> = serde_json::from_slice(bytes)
-                .context(ErrorKind::Corrupt, format!("entry {index}: not a log entry"));
-            parsed.map(|_| ())
-        };
-        let tree = Reader::new(dir.clone()).verify(&checkpoint, &check, None)?;
-        let size = checkpoint.size;
-        let end = Tail::new(size, tree.edge, Vec::new());
-        let head = commits(&dir.join("journal"), &journal, &end, &keys, &check)?;
-        Ok(Verified::of(size, head.unwrap_or(checkpoint)))
     })
     .await
 }
 
-/// The published checkpoint and the journal as they were at one time.
-fn at_one_time(dir: &Path) -> Result<(Option<Vec<u8>>, Vec<u8>)> {
-    // A log that nobody can write to has no lock, and needs none.
-    let held = File::open(dir.join("checkpoint.lock")).ok();
-    let held = held.filter(|file| file.lock_shared().is_ok());
-    let note = files::read(&dir.join("checkpoint"))?;
-    let path = dir.join("journal");
-    let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    if length > journal::MAX_BYTES {
-        let path = path.display();
-        return Err(Error::corrupt(format!("{path}: {length} bytes, more than a journal has")));
-    }
-    let journal = files::read(&path)?.unwrap_or_default();
-    drop(held);
-    Ok((note, journal))
+fn check(dir: &Path, keys: &LogKeys, seen: &Seen, part: Option<Range<u64>>) -> Result<Verified> {
+    let path = dir.join("checkpoint");
+    let checkpoint = published(&path, &seen.note, keys)?;
+    of_this_log(&path, &checkpoint, keys)?;
+    let (size, folder) = (checkpoint.size, Folder(dir.to_owned()));
+    let source: &dyn Source = &folder;
+    let (pruning, wanted) = match part {
+        Some(part) if part.start > part.end || part.end > size => {
+            let dir = dir.display();
+            return Err(Error::invalid(format!("log {dir}: entries {part:?} of {size}")));
+        }
+        Some(part) => (Pruning::default(), part),
+        None => {
+            let pruning = source.pruning(seen.mark.as_deref(), size)?;
+            (pruning, pruning.first..size)
+        }
+    };
+    let mut reader = Reader::new(source, wanted, pruning);
+    let tree = reader.verify(&checkpoint, &outline, None)?;
+    folder.check_older_forms(size, &reader)?;
+    let end = Tail::new(size, tree.edge, Vec::new());
+    let head = commits(&dir.join("journal"), &seen.journal, &end, keys)?;
+    Ok(Verified::of(size, pruning.first, head.unwrap_or(checkpoint)))
 }
 
-fn published(path: &Path, note: Option<Vec<u8>>, keys: &LogKeys) -> Result<Checkpoint> {
-    let shown = path.display();
-    let bytes = note.context(ErrorKind::NotFound, format!("{shown}: there is no checkpoint"))?;
-    let note = String::from_utf8(bytes).context(ErrorKind::Corrupt, &shown)?;
-    note::open_checkpoint(&note, keys)
-        .map_err(|error| Error::corrupt(format!("{shown}: {error}")).with_source(error))
+/// The small files of a log as they were at one time.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    note: Vec<u8>,
+    journal: Vec<u8>,
+    mark: Option<Vec<u8>>,
+}
+
+impl Seen {
+    fn at_one_time(dir: &Path) -> Result<Self> {
+        // A log that nobody can write to has no lock, and needs none.
+        let held = File::open(dir.join("checkpoint.lock")).ok();
+        let _held = held.filter(|file| file.lock_shared().is_ok());
+        let path = dir.join("checkpoint");
+        let mut note = note_at(&path)?;
+        for _ in 0..TRIES {
+            let journal = read(&dir.join("journal"), journal::MAX_BYTES)?.unwrap_or_default();
+            let mark = read(&dir.join(MARK), MARK_BYTES as u64)?;
+            // Published in between, if nobody could be kept from it.
+            let now = note_at(&path)?;
+            if now == note {
+                return Ok(Self { note, journal, mark });
+            }
+            note = now;
+        }
+        let path = path.display();
+        Err(Error::new(ErrorKind::Unavailable, format!("{path}: it changes all the time")))
+    }
+}
+
+/// A file that is corrupt if it is longer than it can be.
+fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    files::read_at_most(path, most).map_err(|error| match error.kind() {
+        ErrorKind::Limit => Error::corrupt(error.to_string()),
+        _ => error,
+    })
+}
+
+fn note_at(path: &Path) -> Result<Vec<u8>> {
+    let note = read(path, note::MAX_BYTES as u64)?;
+    note.context(ErrorKind::NotFound, format!("{}: there is no checkpoint", path.display()))
 }
 
 /// Checks the commits in the journal, which go on from this end of the log. Gives the last head.
@@ -147,186 +146,64 @@ fn commits(
     journal: &Vec<u8>,
     end: &Tail,
     keys: &LogKeys,
-    check: Check<'_>,
 ) -> Result<Option<Checkpoint>> {
     let mut additions = end.additions();
     let mut head = None;
     let mut before = Before { size: end.size(), root: end.root() };
-    let shown = path.display();
     let offset = journal::read_on(journal, 0, before, |frame| {
-        for (number, entry) in (additions.peaks.size()..).zip(&frame.entries) {
-            check(number, entry).map_err(|error| refused(path, error))?;
-        }
-        take_in(&mut additions, &frame);
-        let signed = note::open_checkpoint(&frame.note, keys)
-            .map_err(|error| Error::corrupt(format!("{shown}: {error}")).with_source(error))?;
-        before = Before { size: additions.peaks.size(), root: additions.peaks.root() };
-        if (signed.size, signed.root) != (before.size, before.root) {
-            return Err(Error::corrupt(format!("{shown}: its entries have not the root signed")));
-        }
-        head = Some(signed);
-        Ok(before)
+        let (signed, now) = take_commit(path, &frame, 0, &mut additions, keys)?;
+        (head, before) = (Some(signed), now);
+        Ok(now)
     })?;
+    let shown = path.display();
     match journal::after_the_last(journal, offset, before) {
-        Ok(Found::Torn | Found::Damaged) => Err(damaged(path, offset)),
+        Ok(Found::Damaged) => {
+            Err(Error::corrupt(format!("{shown}: the commit at byte {offset} is damaged")))
+        }
+        Ok(Found::Torn) => Err(Error::corrupt(format!(
+            "{shown}: the commit at byte {offset} was not finished, or is damaged"
+        ))),
         Ok(_) => Ok(head),
         Err(error) => Err(files::failed(path, error)),
     }
 }
 
-fn refused(path: &Path, error: Error) -> Error {
-    Error::corrupt(format!("{}: {error}", path.display())).with_source(error)
+/// A log in a directory.
+struct Folder(PathBuf);
+
+impl Source for Folder {
+    fn find(&self, kind: Kind, index: u64, width: u64) -> Result<Option<(PathBuf, Bytes)>> {
+        let found = kind.find(&self.0, index, width)?;
+        Ok(found.map(|(path, bytes)| (path, Bytes::from(bytes))))
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
 }
 
-/// A tile whose hashes are not those of what lies below, and the bundle of entries that does where
-/// the tile is right above one.
-type Disagreement = (PathBuf, Option<PathBuf>);
-
-struct Reader {
-    dir: PathBuf,
-    /// The first of them.
-    disagreement: Option<Disagreement>,
-}
-
-/// What one bundle of entries makes.
-struct Bundle {
-    leaves: Vec<Digest>,
-    /// The root over the leaves.
-    root: Digest,
-    /// The bundle itself, where somebody wants to see the entries in their order.
-    kept: Option<(PathBuf, Vec<u8>)>,
-    disagreement: Option<Disagreement>,
-}
-
-/// Looks at an entry with its index; many at once.
-type Check<'a> = &'a (dyn Fn(u64, &[u8]) -> Result<()> + Sync);
-/// Looks at an entry with its index, in their order.
-type Each<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<()>;
-
-impl Reader {
-    fn new(dir: PathBuf) -> Self {
-        Self { dir, disagreement: None }
-    }
-
-    /// Checks what is published. Gives the right edge of the tree too.
-    fn verify(
-        &mut self,
-        checkpoint: &Checkpoint,
-        check: Check<'_>,
-        mut each: Option<Each<'_>>,
-    ) -> Result<Tree> {
-        let size = checkpoint.size;
-        let mut tree = Tree::default();
-        let (bundles, keep) = (size.div_ceil(WIDTH), each.is_some());
-        // So many at a time, in whatever order; what is made of them is in theirs.
-        let step = (8 * rayon::current_num_threads() as u64).max(1);
-        for first in (0..bundles).step_by(step as usize) {
-            let batch: Vec<_> = (first..bundles.min(first + step))
-                .into_par_iter()
-                .map(|index| self.read_bundle(index, size, check, keep))
-                .collect();
-            for bundle in batch {
-                self.add(&mut tree, bundle?, &mut each, size)?;
-            }
-        }
-        let partials: Vec<_> = tree.partials().map(|(k, i, row)| (k, i, row.to_vec())).collect();
-        for (kind, index, row) in partials.into_iter().filter(|(k, ..)| *k != Kind::Hashes(0)) {
-            self.compare(kind, index, &row)?;
-        }
-        self.judge(&self.dir.join("checkpoint"), tree.root(), checkpoint.root)?;
-        self.check_older_forms(size)?;
-        Ok(tree)
-    }
-
-    fn read_bundle(&self, index: u64, size: u64, check: Check<'_>, keep: bool) -> Result<Bundle> {
-        let width = Kind::Entries.width(index, size);
-        let (path, bytes) = Kind::Entries.read(&self.dir, index, width)?;
-        let mut leaves = Vec::with_capacity(width as usize);
-        for (number, entry) in (index * WIDTH..).zip(tiles::exact_entries(&path, &bytes, width)?) {
-            check(number, entry).map_err(|error| refused(&path, error))?;
-            leaves.push(leaf_hash(entry));
-        }
-        let (tile, hashes) = Kind::Hashes(0).read(&self.dir, index, width)?;
-        let same = tiles::hashes_of(&tile, &hashes, width)? == leaves;
-        let below = Kind::Entries.path(&self.dir, index, width);
-        let disagreement = (!same).then_some((tile, Some(below)));
-        let kept = keep.then_some((path, bytes));
-        Ok(Bundle { root: root(&leaves), leaves, kept, disagreement })
-    }
-
-    fn add(
-        &mut self,
-        tree: &mut Tree,
-        bundle: Bundle,
-        each: &mut Option<Each<'_>>,
-        size: u64,
-    ) -> Result<()> {
-        if let Some((path, bytes)) = &bundle.kept
-            && let Some(each) = each
-        {
-            for (number, entry) in (tree.size..).zip(tiles::entries_of(path, bytes)?) {
-                each(number, entry).map_err(|error| refused(path, error))?;
-            }
-        }
-        if self.disagreement.is_none() {
-            self.disagreement = bundle.disagreement;
-        }
-        if bundle.leaves.len() as u64 == WIDTH {
-            return tree.push_tile(bundle.root, |kind, index, row| self.compare(kind, index, row));
-        }
-        debug_assert_eq!(tree.size + bundle.leaves.len() as u64, size, "only the last is not full");
-        bundle.leaves.into_iter().try_for_each(|leaf| tree.push(leaf, |_, _, _| Ok(())))
-    }
-
-    /// Compares a tile with what the entries make of it. Who is wrong shows at the end.
-    fn compare(&mut self, kind: Kind, index: u64, row: &[Digest]) -> Result<()> {
-        let width = row.len() as u64;
-        let (path, bytes) = kind.read(&self.dir, index, width)?;
-        let same = tiles::hashes_of(&path, &bytes, width)? == row;
-        if !same && self.disagreement.is_none() {
-            self.disagreement = Some((path, None));
-        }
-        Ok(())
-    }
-
-    /// If the entries have the root that was signed, they are right and a tile that disagrees is
-    /// wrong. Otherwise the entries are.
-    fn judge(&self, checkpoint: &Path, found: Digest, signed: Digest) -> Result<()> {
-        let file = match &self.disagreement {
-            None if found == signed => return Ok(()),
-            None => checkpoint,
-            Some((tile, _)) if found == signed => tile,
-            Some((_, Some(bundle))) => bundle,
-            Some((tile, None)) => tile,
-        };
-        let what = if found == signed {
-            "its hashes are not those of the entries".to_owned()
-        } else {
-            format!("the entries have root {found}, and {signed} was signed")
-        };
-        Err(Error::corrupt(format!("{}: {what}", file.display())))
-    }
-
+impl Folder {
     /// Partial forms of tiles that have grown since must be beginnings of what they grew into.
-    fn check_older_forms(&self, size: u64) -> Result<()> {
-        for folder in files::list(&self.dir.join("tile"))? {
+    fn check_older_forms(&self, size: u64, reader: &Reader<'_>) -> Result<()> {
+        for folder in files::list(&self.0.join("tile"))? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let kind = match name {
-                "entries" => Kind::Entries,
-                level => match level.parse() {
-                    Ok(level) => Kind::Hashes(level),
-                    Err(_) => continue,
-                },
-            };
-            self.check_folder(kind, &folder, &folder, size)?;
+            if let Some(kind) = Kind::from_folder(name) {
+                self.check_folder(kind, (&folder, &folder), size, reader)?;
+            }
         }
         Ok(())
     }
 
-    fn check_folder(&self, kind: Kind, top: &Path, dir: &Path, size: u64) -> Result<()> {
+    fn check_folder(
+        &self,
+        kind: Kind,
+        (top, dir): (&Path, &Path),
+        size: u64,
+        reader: &Reader<'_>,
+    ) -> Result<()> {
         for path in files::list(dir)? {
             if path.is_dir() {
-                self.check_folder(kind, top, &path, size)?;
+                self.check_folder(kind, (top, &path), size, reader)?;
                 continue;
             }
             let below = path.strip_prefix(top).unwrap_or(&path);
@@ -336,8 +213,12 @@ impl Reader {
                 // The present form was compared already; a longer one is beyond the checkpoint.
                 continue;
             }
-            let (_, whole) = kind.read(&self.dir, index, now)?;
-            let older = files::read(&path)?.unwrap_or_default();
+            let whole = match kind {
+                Kind::Entries if reader.may_lack(index) => kind.find(&self.0, index, now)?,
+                _ => Some(kind.read(&self.0, index, now)?),
+            };
+            let Some((_, whole)) = whole else { continue };
+            let older = kind.read_file(&path)?.unwrap_or_default();
             let complete = match kind {
                 Kind::Entries => tiles::exact_entries(&path, &older, width).map(|_| ()),
                 Kind::Hashes(_) => tiles::hashes_of(&path, &older, width).map(|_| ()),
@@ -364,7 +245,8 @@ mod tests {
 
     fn verified(dir: &Path, checkpoint: &Checkpoint, threads: usize) -> String {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut reader = Reader::new(dir.to_owned());
+        let folder = Folder(dir.to_owned());
+        let mut reader = Reader::new(&folder, 0..checkpoint.size, Pruning::default());
         let tree = pool.install(|| reader.verify(checkpoint, &|_, _| Ok(()), None));
         match tree {
             Ok(tree) => format!("{} {:?}", tree.size, tree.root()),

@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use kaizen_core::{Bytes, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result};
 
+use super::objects::name_of;
+use super::state::{JOURNAL, State};
 use super::{Inner, lock};
-use crate::files::{self, Disk, blocking};
-use crate::hashes::{FullTile, TileKey, hash_of, tile_of, within};
-use crate::local_log::export::{all_tiles, empty_dir, place};
+use crate::files::blocking;
+use crate::hashes::{FullTile, TileCache, TileKey, hash_of, tile_of, within};
+use crate::local_log::export::{empty_dir, finish_export, place, tiles_with, to_export};
 use crate::tail::{HEIGHTS, Tail, unread};
 use crate::tiles::{self, Kind, WIDTH};
 
@@ -19,35 +21,55 @@ const AT_ONCE: usize = 8;
 
 impl Inner {
     pub(super) async fn read(&self, indices: &Range<u64>) -> Result<Vec<Entry>> {
-        let (tail, published, recent) = {
+        let state = {
             let mut slot = self.state.lock().await;
             self.refresh(&mut slot).await?;
-            let state = slot.as_ref().ok_or_else(unread)?;
-            let size = state.tail.size();
-            if indices.start > indices.end || indices.end > size {
-                return Err(Error::not_found(format!("log entries {indices:?} of {size}")));
-            }
-            let published = state.published.size;
-            let recent = indices.start.max(published)..indices.end;
-            let recent = recent.filter_map(|index| state.tail.entry(index).cloned());
-            (state.tail.clone(), published, recent.collect::<Vec<Bytes>>())
+            slot.as_ref().ok_or_else(unread)?.clone()
         };
+        let size = state.tail.size();
+        if indices.start > indices.end || indices.end > size {
+            let message = format!("{}: entries {indices:?} of {size}", self.name());
+            return Err(Error::not_found(message));
+        }
+        self.known_pruning().check(indices, &self.name())?;
+        let bytes = match self.bytes_at(&state, indices).await {
+            // Somebody else may have pruned it of them.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.pruning().await?.check(indices, &self.name())?;
+                return Err(error);
+            }
+            bytes => bytes?,
+        };
+        let parsed = bytes.iter().zip(indices.clone()).map(|(entry, number)| {
+            serde_json::from_slice(entry).map_err(|error| {
+                let (published, index) = (state.published.size, number / WIDTH);
+                let name = match number < published {
+                    true => name_of(Kind::Entries, index, Kind::Entries.width(index, published)),
+                    false => JOURNAL.to_owned(),
+                };
+                let place = self.folder.place(&name);
+                Error::corrupt(format!("{place}: entry {number}")).with_source(error)
+            })
+        });
+        parsed.collect()
+    }
+
+    /// The bytes of the entries at these indices, which the log has.
+    pub(super) async fn bytes_at(&self, state: &State, indices: &Range<u64>) -> Result<Vec<Bytes>> {
+        let published = state.published.size;
         let mut entries = Vec::new();
         let mut next = indices.start;
         while next < indices.end.min(published) {
             let index = next / WIDTH;
             let width = Kind::Entries.width(index, published);
-            let bundle =
-                self.bundle(index, width, &self.leaves(&tail, index, width).await?).await?;
+            let leaves = self.leaves(&state.tail, index, width).await?;
+            let bundle = self.bundle(index, width, &leaves).await?;
             let end = indices.end.min(index * WIDTH + width);
-            for (entry, number) in bundle.iter().skip((next % WIDTH) as usize).zip(next..end) {
-                entries.push(parse(entry, number)?);
-            }
+            let (from, to) = (next % WIDTH, end - index * WIDTH);
+            entries.extend_from_slice(&bundle[from as usize..to as usize]);
             next = end;
         }
-        for (entry, number) in recent.iter().zip(next..) {
-            entries.push(parse(entry, number)?);
-        }
+        entries.extend((next..indices.end).filter_map(|index| state.tail.entry(index).cloned()));
         Ok(entries)
     }
 
@@ -56,7 +78,7 @@ impl Inner {
         if let Some(leaves) = tail.leaves(bundle).and_then(|leaves| leaves.get(..width as usize)) {
             return Ok(leaves.to_vec());
         }
-        let tile = self.tile(tail, (0, bundle)).await?;
+        let tile = self.tile(tail, &self.tiles, (0, bundle)).await?;
         Ok(tile.bottom()[..width as usize].to_vec())
     }
 
@@ -73,11 +95,21 @@ impl Inner {
         if size > now {
             return Err(Error::invalid(format!("log of {size} entries: there are {now}")));
         }
+        self.hashes(&tail, &self.tiles, ranges).await
+    }
+
+    /// The hashes over these ranges, which this end of the log has. What is in `cache` is believed.
+    pub(super) async fn hashes(
+        &self,
+        tail: &Tail,
+        cache: &Mutex<TileCache>,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Digest>> {
         loop {
             let mut missing = None;
             let mut node = |height, index| {
                 let held = tail.node(height, index).or_else(|| {
-                    let tile = lock(&self.tiles).get(tile_of(height, index))?;
+                    let tile = lock(cache).get(tile_of(height, index))?;
                     within(&tile, height, index)
                 });
                 if held.is_none() {
@@ -87,7 +119,7 @@ impl Inner {
             };
             let proof = ranges.iter().map(|range| hash_of(range.clone(), &mut node)).collect();
             match missing {
-                Some(key) => self.tile(&tail, key).await?,
+                Some(key) => self.tile(tail, cache, key).await?,
                 None => return proof,
             };
         }
@@ -95,12 +127,17 @@ impl Inner {
 
     /// A full tile, whose root the tile above it must give. That one was checked in the same way,
     /// up to the right edge, which has the root that was signed.
-    async fn tile(&self, tail: &Tail, key: TileKey) -> Result<Arc<FullTile>> {
+    async fn tile(
+        &self,
+        tail: &Tail,
+        cache: &Mutex<TileCache>,
+        key: TileKey,
+    ) -> Result<Arc<FullTile>> {
         // From this one up to the first whose root is known already, then down again.
         let mut path = vec![key];
         let mut above = loop {
             let (level, index) = path[path.len() - 1];
-            if let Some(tile) = lock(&self.tiles).get((level, index)) {
+            if let Some(tile) = lock(cache).get((level, index)) {
                 path.pop();
                 match path.last() {
                     None => return Ok(tile),
@@ -115,13 +152,13 @@ impl Inner {
         };
         let mut found = None;
         while let Some((level, index)) = path.pop() {
-            let (shown, bytes) = self.objects.tile(Kind::Hashes(level), index, WIDTH).await?;
+            let (shown, bytes) = self.folder.tile(Kind::Hashes(level), index, WIDTH).await?;
             let tile = Arc::new(FullTile::new(tiles::hashes_of(shown.as_ref(), &bytes, WIDTH)?));
             if Some(tile.root()) != above {
                 let message = format!("{shown}: not the hashes that the tile above gives");
                 return Err(Error::corrupt(message));
             }
-            lock(&self.tiles).put((level, index), Arc::clone(&tile));
+            lock(cache).put((level, index), Arc::clone(&tile));
             if let Some((level, index)) = path.last() {
                 above = within(&tile, HEIGHTS * (level + 1), *index);
             }
@@ -130,23 +167,28 @@ impl Inner {
         found.context(ErrorKind::Internal, "log: no tile")
     }
 
-    pub(super) async fn export(&self, dir: PathBuf, checkpoint: Checkpoint) -> Result<Checkpoint> {
+    pub(super) async fn export(
+        &self,
+        dir: PathBuf,
+        checkpoint: Checkpoint,
+        part: Option<Range<u64>>,
+    ) -> Result<Checkpoint> {
+        let (pruning, whole) = (self.pruning().await?, part.is_none());
+        let entries = to_export(part, &pruning, checkpoint.size, &self.name())?;
         let to = dir.clone();
         blocking(move || empty_dir(&to)).await?;
-        let copies = all_tiles(checkpoint.size).map(|(kind, index, width)| {
+        let copies = tiles_with(checkpoint.size, &entries).map(|(kind, index, width)| {
             let path = kind.path(&dir, index, width);
             async move {
-                let (_, bytes) = self.objects.tile(kind, index, width).await?;
+                let (_, bytes) = self.folder.tile(kind, index, width).await?;
                 blocking(move || place(&[(path, bytes.to_vec())])).await
             }
         });
         stream::iter(copies).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        let note = checkpoint.note.clone();
-        blocking(move || files::publish(&Disk, &dir.join("checkpoint"), note.as_bytes())).await?;
-        Ok(checkpoint)
+        blocking(move || {
+            finish_export(&dir, &checkpoint, whole.then_some(&pruning))?;
+            Ok(checkpoint)
+        })
+        .await
     }
-}
-
-fn parse(entry: &[u8], number: u64) -> Result<Entry> {
-    serde_json::from_slice(entry).context(ErrorKind::Corrupt, format!("log entry {number}"))
 }

@@ -1,13 +1,16 @@
 //! What a process knows of a log in an object store.
 
+use std::sync::Mutex;
+
 use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
 use object_store::UpdateVersion;
 
 use super::Inner;
-use super::objects::{Newer, Read};
 use crate::local_log::journal::{self, Before, Found, Frame, MAX_BYTES};
 use crate::merkle::leaf_hash;
 use crate::note;
+use crate::objects::{Newer, Read};
+use crate::seen::Seen;
 use crate::tail::{Tail, edge};
 use crate::tiles::{self, Kind, WIDTH};
 
@@ -18,21 +21,28 @@ const MAGIC: [u8; 8] = *b"KZLOGOBJ";
 const VERSION: u32 = 1;
 /// Names one attempt to commit: the writer, and the number of its attempt.
 pub(super) type Attempt = [u8; 24];
-/// How many of the last attempts the journal names.
-const ATTEMPTS: usize = 64;
+/// Of so many writers the journal names the last attempt: of those that committed last.
+pub(super) const ATTEMPTS: usize = 64;
+/// At most this many bytes in the journal.
+pub(super) const MAX_JOURNAL: usize = MAX_BYTES as usize + (1 << 20);
 /// How often somebody else may be faster.
 pub(super) const TRIES: u32 = 100;
 
+/// The writer of an attempt.
+pub(super) fn writer_of(attempt: &Attempt) -> &[u8] {
+    &attempt[..16]
+}
+
 /// What the object `journal` holds: the commits that are not published, and the head after them.
 #[derive(Debug)]
-struct Journal {
-    before: Before,
+pub(super) struct Journal {
+    pub(super) before: Before,
     attempts: Vec<Attempt>,
-    frame: Frame,
+    pub(super) frame: Frame,
 }
 
 impl Journal {
-    fn parse(bytes: &Bytes) -> Option<Self> {
+    pub(super) fn parse(bytes: &Bytes) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<16>()?;
         let number = |at: usize| head[at..].first_chunk().map(|four| u32::from_le_bytes(*four));
         if head[..8] != MAGIC || number(8)? != VERSION {
@@ -50,7 +60,7 @@ impl Journal {
 }
 
 /// The log as this process last saw it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     /// A published checkpoint, not always the latest, which the journal reaches back to.
     pub(super) published: Checkpoint,
@@ -86,7 +96,10 @@ impl State {
         attempt: Option<Attempt>,
     ) -> Result<(Vec<u8>, Vec<Attempt>)> {
         let mut attempts = self.attempts.clone();
-        attempts.extend(attempt);
+        if let Some(attempt) = attempt {
+            attempts.retain(|known| writer_of(known) != writer_of(&attempt));
+            attempts.push(attempt);
+        }
         attempts.drain(..attempts.len().saturating_sub(ATTEMPTS));
         let before = Before { size: self.base.size(), root: self.base.root() };
         let frame = journal::encode(before, entries, note)
@@ -119,29 +132,49 @@ impl State {
 
 impl Inner {
     /// Brings what is known up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] if the log is shorter than it was, or another: whoever put an older
+    /// one in its place must not have this process sign on top of it.
     pub(super) async fn refresh(&self, known: &mut Option<State>) -> Result<()> {
+        let mut anew = false;
         for _ in 0..TRIES {
-            let version = known.as_ref().map(|known| &known.version);
-            let most = MAX_BYTES as usize + (1 << 20);
-            let read = match self.objects.get_if_new(JOURNAL, most, version).await? {
+            let had = known.as_ref().filter(|_| !anew);
+            let version = had.map(|known| &known.version);
+            let read = match self.folder.get_if_new(JOURNAL, MAX_JOURNAL, version).await? {
                 Newer::Same => return Ok(()),
                 Newer::Read(read) => read,
                 Newer::Missing => return Err(self.missing(JOURNAL)),
             };
-            if let Some(state) = self.take_in(known.as_ref(), read).await? {
+            if let Some(state) = self.take_in(had, read).await? {
+                if let Some(had) = known {
+                    self.check_that_it_grew(had, &state).await?;
+                }
                 *known = Some(state);
                 return Ok(());
             }
             // Published and trimmed between the two readings: both are read again.
-            *known = None;
+            anew = true;
         }
-        let message = format!("{}: it changes all the time", self.objects.shown(JOURNAL));
-        Err(Error::new(ErrorKind::Unavailable, message))
+        Err(self.busy(JOURNAL))
+    }
+
+    async fn check_that_it_grew(&self, had: &State, found: &State) -> Result<()> {
+        let seen = Seen { size: had.head.size, root: had.head.root };
+        let place = self.folder.place(JOURNAL);
+        let range = seen.within(found.head.size, &place)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        // From what is there now: the tiles that are kept in memory are those of the head before.
+        let found = self.hashes(&found.tail, &Mutex::default(), &[range]).await?;
+        found.iter().try_for_each(|root| seen.agrees(root, &place))
     }
 
     /// The log that this journal goes on from; `None` if it does not go on from what is published.
     async fn take_in(&self, known: Option<&State>, read: Read) -> Result<Option<State>> {
-        let shown = self.objects.shown(JOURNAL);
+        let shown = self.folder.place(JOURNAL);
         let journal = Journal::parse(&read.bytes);
         let Journal { before, attempts, frame } = journal.context(ErrorKind::Corrupt, &shown)?;
         let reach = before.size..=before.size + frame.entries.len() as u64;
@@ -168,7 +201,7 @@ impl Inner {
 
     /// The published log.
     pub(super) async fn load(&self) -> Result<(Checkpoint, Tail)> {
-        let read = self.objects.get(CHECKPOINT, note::MAX_BYTES).await?;
+        let read = self.folder.get(CHECKPOINT, note::MAX_BYTES).await?;
         let read = read.ok_or_else(|| self.missing(CHECKPOINT))?;
         let published = self.checkpoint_of(&read)?;
         let size = published.size;
@@ -177,14 +210,14 @@ impl Inner {
             rows.push(match width {
                 0 => Vec::new(),
                 _ => {
-                    let (shown, bytes) = self.objects.tile(kind, index, width).await?;
+                    let (shown, bytes) = self.folder.tile(kind, index, width).await?;
                     tiles::hashes_of(shown.as_ref(), &bytes, width)?
                 }
             });
         }
         let mut tail = Tail::new(size, rows.clone(), Vec::new());
         if tail.root() != published.root {
-            let shown = self.objects.shown("tile");
+            let shown = self.folder.place("tile");
             let message = format!("{shown}: the last tiles have not the root of the checkpoint");
             return Err(Error::corrupt(message));
         }
@@ -196,7 +229,7 @@ impl Inner {
     }
 
     pub(super) fn checkpoint_of(&self, read: &Read) -> Result<Checkpoint> {
-        let shown = self.objects.shown(CHECKPOINT);
+        let shown = self.folder.place(CHECKPOINT);
         let note = std::str::from_utf8(&read.bytes).context(ErrorKind::Corrupt, &shown)?;
         self.signing.open(note, &shown)
     }
@@ -208,7 +241,7 @@ impl Inner {
         width: u64,
         hashes: &[kaizen_core::Digest],
     ) -> Result<Vec<Bytes>> {
-        let (shown, bytes) = self.objects.tile(Kind::Entries, index, width).await?;
+        let (shown, bytes) = self.folder.tile(Kind::Entries, index, width).await?;
         let entries = tiles::exact_entries(shown.as_ref(), &bytes, width)?;
         let altered =
             entries.iter().zip(hashes).position(|(entry, hash)| leaf_hash(entry) != *hash);
@@ -221,6 +254,6 @@ impl Inner {
     }
 
     pub(super) fn missing(&self, name: &str) -> Error {
-        Error::corrupt(format!("{}: it is missing", self.objects.shown(name)))
+        Error::corrupt(format!("{}: it is missing", self.folder.place(name)))
     }
 }

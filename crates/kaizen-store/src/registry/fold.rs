@@ -13,7 +13,7 @@ use super::version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 /// The registry after the first `size` entries of the log. Its JSON is what a snapshot holds:
 /// fields are only added, and have defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Fold {
+pub(crate) struct Fold {
     size: u64,
     names: BTreeMap<String, Name>,
 }
@@ -69,8 +69,26 @@ pub(super) struct Tags {
 }
 
 impl Fold {
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The models of every name, version by version.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&String, Vec<Digest>)> {
+        let models = |name: &Name| name.versions.iter().map(|version| version.model).collect();
+        self.names.iter().map(move |(name, known)| (name, models(known)))
+    }
+
+    /// The models to which rollbacks of every alias lead, with its name; the last holds it.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = ((&String, &String), Vec<Digest>)> {
+        self.names.iter().flat_map(|(name, known)| {
+            let model = |version: &u32| {
+                Some(known.versions.get((*version as usize).checked_sub(1)?)?.model)
+            };
+            known.aliases.iter().map(move |(alias, held)| {
+                ((name, alias), held.holders.iter().filter_map(model).collect())
+            })
+        })
     }
 
     pub(super) fn names(&self) -> Vec<String> {

@@ -3,6 +3,8 @@
 //! A snapshot is a blob that holds what the log came to after so many entries, and an entry of the
 //! log that names it. So it is as good as the log: signed with it, and checked by folding anew.
 
+use std::ops::Range;
+
 use kaizen_core::record::Occurrence;
 use kaizen_core::{
     ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event, Result,
@@ -36,7 +38,8 @@ impl Registry {
     }
 
     /// Folds the log from its first entry and compares what it comes to with every snapshot on the
-    /// way; gives how many there were.
+    /// way; gives how many there were. Of a log that was pruned, the oldest snapshot that covers
+    /// what went is believed, and folded on from.
     ///
     /// # Errors
     ///
@@ -44,9 +47,16 @@ impl Registry {
     /// contradicts those before it.
     pub async fn check_snapshots(&self) -> Result<usize> {
         let size = self.log.size().await?;
-        let promised = self.snapshots(size).await?;
-        let mut waiting = promised.iter().peekable();
-        let (mut fold, mut start) = (Fold::default(), 0);
+        let first = self.log.first().await?;
+        let promised = self.snapshots(first..size).await?;
+        let mut fold = match first {
+            0 => Fold::default(),
+            _ => self.oldest(&promised, first..size).await?,
+        };
+        let mut start = fold.size();
+        let covered = promised.partition_point(|(covers, ..)| *covers < start);
+        let (checked, mut waiting) =
+            (promised.len() - covered, promised[covered..].iter().peekable());
         while start < size {
             let end = size.min(start + PAGE);
             for entry in self.log.read(start..end).await? {
@@ -59,7 +69,7 @@ impl Registry {
             start = end;
         }
         match waiting.next() {
-            None => Ok(promised.len()),
+            None => Ok(checked),
             Some((covered, index, _)) => Err(Error::corrupt(format!(
                 "log entry {index}: a snapshot of {covered} entries, which did not come before it"
             ))),
@@ -68,10 +78,10 @@ impl Registry {
 
     /// The snapshots that the log names: how many entries each covers, where it is named, and its
     /// digest; by the first.
-    async fn snapshots(&self, size: u64) -> Result<Vec<(u64, u64, Digest)>> {
-        let (mut found, mut start) = (Vec::new(), 0);
-        while start < size {
-            let end = size.min(start + PAGE);
+    async fn snapshots(&self, range: Range<u64>) -> Result<Vec<(u64, u64, Digest)>> {
+        let (mut found, mut start) = (Vec::new(), range.start);
+        while start < range.end {
+            let end = range.end.min(start + PAGE);
             for (index, entry) in (start..).zip(self.log.read(start..end).await?) {
                 if let Event::Folded { size: covers } = entry.event {
                     found.push((covers, index, entry.subject));
@@ -82,6 +92,27 @@ impl Registry {
         found.sort_unstable();
         Ok(found)
     }
+
+    /// What the oldest snapshot says that can be read and from which the log can be folded on.
+    async fn oldest(&self, promised: &[(u64, u64, Digest)], range: Range<u64>) -> Result<Fold> {
+        for (covers, index, said) in promised.iter().filter(|(covers, ..)| *covers >= range.start) {
+            match read(self.store.as_ref(), said).await {
+                Ok(fold) if fold.size() == *covers => return Ok(fold),
+                Ok(_) => tracing::warn!(index, "a snapshot of the registry is of another size"),
+                Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
+            }
+        }
+        Err(none(&range))
+    }
+}
+
+/// A log that was pruned says nothing of names without a snapshot of what went.
+fn none(range: &Range<u64>) -> Error {
+    let Range { start, end } = range;
+    Error::corrupt(format!(
+        "registry: the log was pruned below entry {start}, and none of entries {start} to {end} \
+         names a snapshot of the registry that covers what went and can be read"
+    ))
 }
 
 fn to_bytes(fold: &Fold) -> Result<Vec<u8>> {
@@ -99,27 +130,33 @@ fn compare(fold: &Fold, index: u64, said: &Digest) -> Result<()> {
 }
 
 /// The latest snapshot in reach of the log's end, if there is one. One that is gone or that cannot
-/// be read is passed over: the log is all that counts.
-pub(super) async fn latest(
+/// be read is passed over: the log is all that counts. Where the log was pruned there must be one.
+pub(crate) async fn latest(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,
-    size: u64,
+    range: Range<u64>,
 ) -> Result<Option<Fold>> {
-    let (mut end, last) = (size, size.saturating_sub(LOOK_BACK));
+    let Range { start: first, end: size } = range;
+    let last = if first > 0 { first } else { size.saturating_sub(LOOK_BACK) };
+    let mut end = size;
     while end > last {
         let start = end.saturating_sub(PAGE).max(last);
         for (nth, entry) in log.read(start..end).await?.iter().enumerate().rev() {
             let index = start + nth as u64;
             let Event::Folded { size: covered } = entry.event else { continue };
             match read(store, &entry.subject).await {
-                Ok(fold) if fold.size() == covered && covered <= index => return Ok(Some(fold)),
-                Ok(_) => tracing::warn!(index, "a snapshot of the registry is of another size"),
+                Ok(fold) if fold.size() != covered || covered > index => {
+                    tracing::warn!(index, "a snapshot of the registry is of another size");
+                }
+                // Older ones do not either.
+                Ok(_) if covered < first => return Err(none(&range)),
+                Ok(fold) => return Ok(Some(fold)),
                 Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
             }
         }
         end = start;
     }
-    Ok(None)
+    if first > 0 { Err(none(&range)) } else { Ok(None) }
 }
 
 async fn read(store: &dyn ArtifactStore, digest: &Digest) -> Result<Fold> {

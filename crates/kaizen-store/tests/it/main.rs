@@ -15,6 +15,7 @@ mod merkle;
 mod object_log;
 mod objects;
 mod proofs;
+mod pruning;
 mod registry;
 mod store;
 mod store_processes;

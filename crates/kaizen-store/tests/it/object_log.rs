@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::BoxStream;
-use kaizen_core::{AuditLog, Entry, ErrorKind, async_trait};
+use kaizen_core::record::Occurrence;
+use kaizen_core::{Actor, AuditLog, Bytes, Entry, ErrorKind, OperationId, async_trait};
 use kaizen_store::merkle::{leaf_hash, root, verify_consistency, verify_inclusion};
 use kaizen_store::{Ed25519Signer, LocalLog, ObjectLog, WitnessPolicy};
 use kaizen_testkit::audit_log::{self, entry};
@@ -149,9 +150,28 @@ async fn of_two_that_expect_the_same_size_one_wins() {
 #[derive(Debug)]
 struct Faulty {
     inner: InMemory,
+    calls: AtomicU64,
     /// How many calls succeed before one fails; all, if there are that many.
     left: AtomicU64,
     fault: Mutex<Fault>,
+    late: Mutex<Option<Late>>,
+    slow: Slow,
+}
+
+/// When a write was done whose answer is lost, and when it is lost.
+#[derive(Debug, Default)]
+struct Slow {
+    done: tokio::sync::Notify,
+    lost: tokio::sync::Notify,
+}
+
+/// A write that is still under way, and how many calls are done before it is.
+#[derive(Debug)]
+struct Late {
+    calls: u64,
+    path: Path,
+    bytes: PutPayload,
+    options: PutOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,8 +180,12 @@ enum Fault {
     Before,
     /// The call does its work, and nobody hears of it.
     After,
+    /// A write is given up, and done only after so many more calls.
+    Late(u64),
     /// The call does its work, its client tries again, and finds the object changed.
     Retried,
+    /// The call does its work, and its answer is lost long after.
+    Slow,
     /// Conditions are not heeded.
     NoConditions,
     /// Conditional writes are refused.
@@ -177,7 +201,39 @@ impl std::fmt::Display for Faulty {
 impl Faulty {
     fn new(fault: Fault) -> Arc<Self> {
         let (inner, left) = (InMemory::new(), AtomicU64::new(u64::MAX));
-        Arc::new(Self { inner, left, fault: Mutex::new(fault) })
+        let calls = AtomicU64::new(0);
+        Arc::new(Self {
+            inner,
+            calls,
+            left,
+            fault: Mutex::new(fault),
+            late: Mutex::default(),
+            slow: Slow::default(),
+        })
+    }
+
+    /// Counts a call. What is late and due is done before it.
+    async fn arrive(&self) {
+        // So that calls of several mix, in one order after the other.
+        let turn = self.calls.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62 {
+            tokio::task::yield_now().await;
+        }
+        let due = {
+            let mut late = self.late.lock().unwrap();
+            match late.as_mut() {
+                Some(Late { calls: 0, .. }) => late.take(),
+                Some(Late { calls, .. }) => {
+                    *calls -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(Late { path, bytes, options, .. }) = due {
+            // Nobody hears of it, whatever it comes to.
+            let _ = self.inner.put_opts(&path, bytes, options).await;
+        }
     }
 
     fn fails(&self) -> Option<Fault> {
@@ -209,9 +265,21 @@ impl ObjectStore for Faulty {
                 implementer: "faulty".into(),
             });
         }
+        self.arrive().await;
         match self.fails() {
             None => self.inner.put_opts(path, bytes, options).await,
             Some(Fault::Before) => Err(broken()),
+            Some(Fault::Late(calls)) => {
+                let path = path.clone();
+                *self.late.lock().unwrap() = Some(Late { calls, path, bytes, options });
+                Err(broken())
+            }
+            Some(Fault::Slow) => {
+                self.inner.put_opts(path, bytes, options).await?;
+                self.slow.done.notify_one();
+                self.slow.lost.notified().await;
+                Err(broken())
+            }
             Some(Fault::Retried) if conditional => {
                 self.inner.put_opts(path, bytes.clone(), options.clone()).await?;
                 self.inner.put_opts(path, bytes, options).await
@@ -224,6 +292,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.arrive().await;
         match self.fails() {
             None | Some(Fault::Retried) => self.inner.get_opts(path, options).await,
             Some(_) => Err(broken()),
@@ -309,7 +378,8 @@ async fn survives(calls: u64, fault: Fault, anew: bool) -> bool {
 
 #[tokio::test]
 async fn a_log_survives_a_failure_at_every_call_of_the_store() {
-    for fault in [Fault::Before, Fault::After, Fault::Retried] {
+    let late = (0..5).map(Fault::Late);
+    for fault in [Fault::Before, Fault::After, Fault::Retried].into_iter().chain(late) {
         for anew in [false, true] {
             let mut calls = 0;
             while survives(calls, fault, anew).await {
@@ -331,6 +401,169 @@ async fn an_append_that_was_done_without_being_heard_of_is_acknowledged_once() {
         assert_eq!(log.append(&[entry(0)], None).await.unwrap(), 0..1, "{fault:?}");
         assert_eq!(log.size().await.unwrap(), 1, "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn pruning_survives_a_failure_at_every_call_of_the_store() {
+    let at = entry(2_000).at;
+    let by = Occurrence::new(at, Actor::system("test"), OperationId::new("prune", at));
+    for fault in [Fault::Before, Fault::After, Fault::Retried, Fault::Late(2)] {
+        let mut calls = 0;
+        loop {
+            let what = format!("{calls} calls, {fault:?}");
+            let faulty = Faulty::new(fault);
+            let store: Arc<dyn ObjectStore> = faulty.clone();
+            let log = open(&store).await;
+            let entries: Vec<_> = (0..900).map(entry).collect();
+            log.append(&entries, None).await.unwrap();
+            faulty.left.store(calls, Ordering::SeqCst);
+            let _ = log.prune(512, &by).await;
+            let failed = faulty.left.swap(u64::MAX, Ordering::SeqCst) > u64::MAX / 2;
+            for (again, log) in [(false, open(&store).await), (true, log)] {
+                if again {
+                    log.prune(512, &by).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                }
+                let first = log.first().await.unwrap();
+                assert!(first == 512 || first == 0 && !again, "{what}");
+                assert_eq!(
+                    log.read(first..900).await.unwrap(),
+                    entries[first as usize..],
+                    "{what}"
+                );
+                let found = ObjectLog::verify(store.clone(), "a/log", log.key()).await;
+                let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(found.pruned, first, "{what}");
+            }
+            for (bundle, stays) in [("000", false), ("001", false), ("002", true)] {
+                let path = Path::from(format!("a/log/tile/entries/{bundle}"));
+                assert_eq!(store.head(&path).await.is_ok(), stays, "{what}");
+            }
+            if !failed {
+                break;
+            }
+            calls += 1;
+        }
+        assert!(calls > 10, "pruning takes {calls} calls");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_comes_late_is_committed_once() {
+    for calls in 0..8 {
+        let faulty = Faulty::new(Fault::Late(calls));
+        let store: Arc<dyn ObjectStore> = faulty.clone();
+        let log = open(&store).await;
+        // The look at the journal succeeds, the write is still under way when it is given up.
+        faulty.left.store(1, Ordering::SeqCst);
+        assert_eq!(log.append(&[entry(0)], Some(0)).await.unwrap(), 0..1, "{calls}");
+        for next in 1..4 {
+            assert_eq!(log.append(&[entry(next)], None).await.unwrap(), next..next + 1, "{calls}");
+        }
+        check(&store, &(0..4).map(entry).collect::<Vec<_>>(), &format!("{calls}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_many_others_follow_before_its_answer_is_lost_is_known_again() {
+    let faulty = Faulty::new(Fault::Slow);
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let log = open(&store).await;
+    faulty.left.store(1, Ordering::SeqCst);
+    let append = tokio::spawn(async move { log.append(&[entry(0)], Some(0)).await });
+    faulty.slow.done.notified().await;
+    let mut entries = vec![entry(0)];
+    // More writers than the journal names; the first entry is in tiles by then.
+    for next in 1..100 {
+        let other = open(&store).await;
+        other.append(&[entry(next)], Some(next)).await.unwrap();
+        entries.push(entry(next));
+        if next == 50 {
+            other.publish().await.unwrap();
+        }
+    }
+    faulty.slow.lost.notify_one();
+    assert_eq!(append.await.unwrap().unwrap(), 0..1);
+    check(&store, &entries, "once").await;
+}
+
+/// What lies in a store, to be put back.
+async fn objects(store: &Arc<dyn ObjectStore>) -> Vec<(Path, Bytes)> {
+    let mut found = Vec::new();
+    for name in ["a/log/checkpoint", "a/log/journal"] {
+        let path = Path::from(name);
+        let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+        found.push((path, bytes));
+    }
+    found
+}
+
+async fn put_back(store: &Arc<dyn ObjectStore>, objects: &[(Path, Bytes)]) {
+    for (path, bytes) in objects {
+        store.put(path, bytes.clone().into()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_or_forked_is_not_followed() {
+    for (published, fork) in [(false, 0), (false, 2), (false, 40), (true, 0), (true, 700)] {
+        let what = format!("published {published}, {fork} others");
+        let store = memory();
+        let log = open(&store).await;
+        log.append(&(0..300).map(entry).collect::<Vec<_>>(), None).await.unwrap();
+        let old = objects(&store).await;
+        log.append(&(300..320).map(entry).collect::<Vec<_>>(), None).await.unwrap();
+        if published {
+            log.publish().await.unwrap();
+            log.inclusion_proof(5, 300).await.unwrap();
+        }
+        put_back(&store, &old).await;
+        if fork > 0 {
+            // Somebody who has not seen more takes it for the log.
+            let other = open(&store).await;
+            let others: Vec<_> = (0..fork).map(|number| entry(5_000 + number)).collect();
+            other.append(&others, Some(300)).await.unwrap();
+            if published {
+                other.publish().await.unwrap();
+            }
+        }
+        for _ in 0..2 {
+            let error = log.append(&[entry(320)], None).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            assert!(error.to_string().contains("journal"), "{what}: {error}");
+            assert_eq!(log.size().await.unwrap_err().kind(), ErrorKind::Corrupt, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn programs_that_open_a_new_log_at_once_open_the_same_one() {
+    for turn in 0..200 {
+        let faulty = Faulty::new(Fault::Before);
+        faulty.calls.store(31 * turn, Ordering::SeqCst);
+        let store: Arc<dyn ObjectStore> = faulty;
+        let opened = (0..4).map(|_| ObjectLog::open(store.clone(), "a/log", signer(1)));
+        for log in futures_util::future::join_all(opened).await {
+            log.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lawful_appends_that_wait_together_are_committed() {
+    let store = memory();
+    let log = open(&store).await;
+    let long = |number| {
+        let event = kaizen_core::Event::Ran { step: "s".repeat(65_000) };
+        Entry { event, ..entry(number) }
+    };
+    let portion: Vec<_> = (0..900).map(long).collect();
+    let appends = (0..4).map(|_| log.append(&portion, None));
+    let mut starts = Vec::new();
+    for range in futures_util::future::join_all(appends).await {
+        starts.push(range.unwrap().start);
+    }
+    starts.sort_unstable();
+    assert_eq!(starts, [0, 900, 1_800, 2_700]);
 }
 
 #[tokio::test]

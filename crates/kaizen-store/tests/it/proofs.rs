@@ -6,10 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kaizen_core::{AuditLog, ErrorKind, Signer};
 use kaizen_store::{
-    Ed25519Signer, LocalLog, LogKeys, TlogProof, VerifierKey, WitnessKey, WitnessPolicy,
+    Ed25519Signer, LocalLog, LogKeys, ObjectLog, TlogProof, VerifierKey, WitnessKey, WitnessPolicy,
     open_checkpoint,
 };
 use kaizen_testkit::audit_log::entry;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
 /// A checkpoint that the staging log of a certificate transparency operator published, with the
 /// cosignatures of four witnesses that others run.
@@ -255,4 +257,59 @@ async fn a_log_of_the_old_key_is_gone_on_with_by_a_new_one() {
     assert_eq!(verified.size, 4);
     drop(log);
     LocalLog::open(dir.path(), signer(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_log_gives_proofs_that_witnesses_have_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let object = ObjectLog::open(store.clone(), "log", signer(1)).await.unwrap();
+    let entries: Vec<_> = (0..700).map(entry).collect();
+    let ((first, first_key), none) = (witness(1), WitnessPolicy::none());
+    let policy = WitnessPolicy::new(vec![first_key], 1).unwrap();
+    local.append(&entries, None).await.unwrap();
+    object.append(&entries, None).await.unwrap();
+    let heads = [local.publish().await.unwrap(), object.publish().await.unwrap()];
+    let line = cosign(&first, &heads[0].note, 1_700_000_000).await;
+    assert_eq!(local.add_cosignatures(&line, &policy).await.unwrap().len(), 1);
+    assert_eq!(object.add_cosignatures(&line, &policy).await.unwrap().len(), 1);
+    let wrong = object.add_cosignatures("x", &policy).await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Invalid);
+    for number in 700..705 {
+        local.append(&[entry(number)], None).await.unwrap();
+        object.append(&[entry(number)], None).await.unwrap();
+    }
+    let published = [local.published().await.unwrap(), object.published().await.unwrap()];
+    for (index, bytes) in entries.iter().map(|entry| entry.to_bytes().unwrap()).enumerate() {
+        if ![0, 255, 256, 699].contains(&index) {
+            continue;
+        }
+        let proofs = [
+            local.proof_at(index as u64, &published[0]).await.unwrap(),
+            object.proof_at(index as u64, &published[1]).await.unwrap(),
+        ];
+        for proof in proofs {
+            let proven = proof.verify(&bytes, local.key(), &policy).unwrap();
+            assert_eq!((proven.checkpoint.size, proven.cosignatures.len()), (700, 1));
+        }
+        // The head has been seen by nobody.
+        let head = local.proof(index as u64).await.unwrap();
+        head.verify(&bytes, local.key(), &none).unwrap();
+        let unseen = head.verify(&bytes, local.key(), &policy).unwrap_err();
+        assert_eq!(unseen.kind(), ErrorKind::Refused);
+    }
+    ObjectLog::verify(store, "log", object.key()).await.unwrap();
+    // Of what is beyond it, or of another log, there is no proof.
+    let beyond = local.proof_at(702, &published[0]).await.unwrap_err();
+    assert_eq!(beyond.kind(), ErrorKind::Invalid);
+    let other = LocalLog::open(dir.path().join("other"), signer(1)).await.unwrap();
+    other.append(&(9..709).map(entry).collect::<Vec<_>>(), None).await.unwrap();
+    let other = other.checkpoint().await.unwrap();
+    for error in [
+        local.proof_at(3, &other).await.unwrap_err(),
+        object.proof_at(3, &other).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
 }

@@ -1,0 +1,102 @@
+//! Letting go of the oldest entries.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kaizen_core::record::Occurrence;
+use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
+
+use super::{Inner, LocalLog, lock};
+use crate::files::{self, blocking};
+use crate::pruning::{self, MARK, MARK_BYTES, Pruning};
+use crate::tiles::{self, Kind, WIDTH};
+
+impl LocalLog {
+    /// The entry first, then the mark that points to it, then the bundles.
+    pub(super) async fn prune_below(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.0.signing.may_write()?;
+        let inner = Arc::clone(&self.0);
+        let known = blocking(move || inner.pruning()).await?;
+        if first > known.first {
+            let size = self.size().await?;
+            if first > size {
+                let dir = self.dir().display();
+                let message = format!("log {dir}: pruned below {first}, and it has {size} entries");
+                return Err(Error::invalid(message));
+            }
+            let gone = 0..first;
+            let root = self.prove(first, vec![gone]).await?;
+            let root = *root.first().context(ErrorKind::Internal, "log: no root")?;
+            let said = self.append(&[pruning::entry(first, root, occurrence)], None).await?;
+            // Whoever has the tiles alone finds it there.
+            self.publish().await?;
+            let inner = Arc::clone(&self.0);
+            blocking(move || inner.mark_pruned(said.start, first)).await?;
+        }
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.remove_pruned()).await
+    }
+}
+
+impl Inner {
+    /// What the log says that it was pruned of.
+    pub(super) fn pruning(&self) -> Result<Pruning> {
+        let path = self.dir.join(MARK);
+        let place = path.display().to_string();
+        let bytes = files::read_at_most(&path, MARK_BYTES as u64);
+        let bytes = bytes.map_err(|error| match error.kind() {
+            ErrorKind::Limit => Error::corrupt(error.to_string()),
+            _ => error,
+        })?;
+        let Some(bytes) = bytes else { return Ok(Pruning::default()) };
+        let index = pruning::marked(&bytes, &place)?;
+        let known = *lock(&self.pruning);
+        if known.root.is_some() && known.index == index {
+            return Ok(known);
+        }
+        let published = self.look(|state| Ok(state.published.size))?;
+        if index >= published {
+            let message = format!("{place}: entry {index}, and {published} are published");
+            return Err(Error::corrupt(message));
+        }
+        let (bundle, width) = (index / WIDTH, Kind::Entries.width(index / WIDTH, published));
+        let entries = self.bundle(bundle, width, &self.leaves(bundle, width)?)?;
+        let entry: Entry = serde_json::from_slice(&entries[(index % WIDTH) as usize])
+            .context(ErrorKind::Corrupt, format!("{place}: entry {index}"))?;
+        let found = Pruning::of(index, &entry, &place)?;
+        *lock(&self.pruning) = found;
+        Ok(found)
+    }
+
+    /// Says durably which entry tells what was pruned, unless another tells of more.
+    fn mark_pruned(&self, index: u64, first: u64) -> Result<()> {
+        let _held = self.lock_files()?;
+        if self.pruning()?.first >= first {
+            return Ok(());
+        }
+        files::publish(&*self.files, &self.dir.join(MARK), &pruning::mark(index))
+    }
+
+    /// Removes the bundles that hold nothing that stays.
+    fn remove_pruned(&self) -> Result<()> {
+        let bundles = self.pruning()?.bundles();
+        let top = self.dir.join("tile").join("entries");
+        if bundles > 0 { self.remove_bundles(&top, &top, bundles) } else { Ok(()) }
+    }
+
+    fn remove_bundles(&self, top: &Path, dir: &Path, bundles: u64) -> Result<()> {
+        for path in files::list(dir)? {
+            if path.is_dir() {
+                self.remove_bundles(top, &path, bundles)?;
+                // Where nothing is left in it.
+                let _ = std::fs::remove_dir(&path);
+                continue;
+            }
+            let below = path.strip_prefix(top).unwrap_or(&path);
+            if tiles::parse_path(below).is_some_and(|(index, _)| index < bundles) {
+                self.files.remove(&path).map_err(|error| files::failed(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
