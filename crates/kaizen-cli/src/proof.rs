@@ -73,7 +73,11 @@ fn check(
     let Some(entry_file) = &asked.entry else {
         return Err(Error::invalid("proof: --check needs the entry: --entry FILE"));
     };
-    let proof: TlogProof = open::read_text(file, MAX_PROOF)?.parse()?;
+    let proof: Result<TlogProof> = open::read_text(file, MAX_PROOF)?.parse();
+    let proof = proof.map_err(|error| {
+        let message = format!("{}: {error}", file.display());
+        Error::new(error.kind(), message).with_source(error)
+    })?;
     // As people may have laid it out; what the log hashes is its own form.
     let text = open::read_text(entry_file, 4 * Entry::MAX_BYTES as u64)?;
     let entry: Entry = serde_json::from_str(&text)

@@ -98,11 +98,18 @@ impl TlogProof {
         keys: impl Into<LogKeys>,
         policy: &WitnessPolicy,
     ) -> Result<Proven> {
-        let keys = keys.into();
-        let checkpoint = note::open_checkpoint(&self.checkpoint, &keys)?;
+        let (keys, index) = (keys.into(), self.index);
+        self.proven(entry, &keys, policy).map_err(|error| {
+            let name = keys.name();
+            let message = format!("proof of entry {index} of log `{name}`: {error}");
+            Error::new(error.kind(), message).with_source(error)
+        })
+    }
+
+    fn proven(&self, entry: &[u8], keys: &LogKeys, policy: &WitnessPolicy) -> Result<Proven> {
+        let checkpoint = note::open_checkpoint(&self.checkpoint, keys)?;
         if checkpoint.origin != keys.name() {
-            let (found, wanted) = (&checkpoint.origin, keys.name());
-            return Err(Error::corrupt(format!("proof: of log `{found}`, not `{wanted}`")));
+            return Err(Error::corrupt(format!("it is of log `{}`", checkpoint.origin)));
         }
         let cosignatures = policy.check(&self.checkpoint)?;
         let (leaf, size) = (leaf_hash(entry), checkpoint.size);

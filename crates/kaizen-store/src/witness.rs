@@ -143,7 +143,13 @@ impl WitnessPolicy {
         }
         if found.len() < self.quorum {
             let (count, quorum) = (found.len(), self.quorum);
-            let message = format!("checkpoint: cosigned by {count} witnesses, not {quorum}");
+            let mut lines = text.lines();
+            let (log, size) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+            let (log, size) = (log.escape_debug(), size.escape_debug());
+            let message = format!(
+                "checkpoint of `{log}` with {size} entries: cosigned by {count} witnesses, not \
+                 {quorum}"
+            );
             return Err(Error::refused(message));
         }
         Ok(found)

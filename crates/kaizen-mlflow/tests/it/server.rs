@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{Actor, Digest, OperationId, Timestamp};
+use kaizen_core::{Actor, AuditLog as _, Digest, OperationId, Timestamp};
 use kaizen_mlflow::{Exported, MlflowExporter};
+use kaizen_store::Registry;
 use kaizen_testkit::Story;
 use serde_json::{Value, json};
 
@@ -136,4 +137,25 @@ async fn a_run_that_was_cut_off_is_finished_by_the_next_export() {
     assert_eq!(runs.len(), 2, "the one that was cut off is one of them");
     let finished = runs.iter().find(|run| run["info"]["run_id"] == cut["run"]["info"]["run_id"]);
     assert_eq!(finished.unwrap()["info"]["status"], "FINISHED");
+}
+
+#[tokio::test]
+async fn a_log_that_was_pruned_is_exported_and_what_was_exported_stays() {
+    let Some(server) = Server::named() else { return };
+    let _turn = TURN.lock().await;
+    let world = World::new().await;
+    let experiment = fresh(&server).await;
+    let whole = export(&world, &server, &experiment).await;
+    let entries = world.log.read(0..world.log.size().await.unwrap()).await.unwrap();
+    let first = entries.iter().position(|entry| entry.subject == world.story.sets[1]).unwrap();
+    let at = entries[entries.len() - 1].at;
+    let by = Occurrence::new(at, Actor::person("ada"), OperationId::new("prune", at));
+    world.registry.snapshot(by.clone()).await.unwrap();
+    world.log.prune(first as u64, &by).await.unwrap();
+    let registry = Registry::new(world.store.clone(), world.log.clone());
+    let pruned = World { registry, ..world };
+    let again = export(&pruned, &server, &experiment).await;
+    assert_eq!((again.runs, again.versions, again.aliases), (0, 0, 0), "{again:?}");
+    assert_eq!(again.numbers, whole.numbers);
+    assert_eq!(server.runs(&whole.experiment).await.len(), 2);
 }

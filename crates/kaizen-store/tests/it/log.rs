@@ -441,3 +441,59 @@ async fn what_is_older_than_is_to_be_kept_is_counted_and_nothing_is_removed() {
     assert_eq!(LogRetention::days(183).unwrap_err().kind(), ErrorKind::Refused);
     LogRetention::days(184).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_locked_is_verified_while_it_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Arc::new(Ed25519Signer::from_seed("kaizen.test/log", [1; 32]).unwrap());
+    let builder = LocalLog::builder(dir.path(), signer).journal_bytes(64 << 10);
+    let log = builder.open().await.unwrap();
+    let (key, done) = (log.key().clone(), Arc::new(std::sync::atomic::AtomicBool::default()));
+    let over = done.clone();
+    let writer = tokio::spawn(async move {
+        for number in 0.. {
+            if over.load(std::sync::atomic::Ordering::SeqCst) {
+                return number;
+            }
+            log.append(&[entry(number)], None).await.unwrap();
+        }
+        0
+    });
+    let mut size = 0;
+    for _ in 0..200 {
+        // Whoever locks it afterwards locks another file.
+        let _ = fs::remove_file(dir.path().join("checkpoint.lock"));
+        let found = LocalLog::verify(dir.path(), &key).await.unwrap();
+        assert!(found.size >= size, "{} after {size}", found.size);
+        size = found.size;
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(writer.await.unwrap() >= size);
+}
+
+#[tokio::test]
+async fn a_tile_or_checkpoint_that_is_too_long_is_not_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Arc::new(Ed25519Signer::from_seed("kaizen.test/log", [1; 32]).unwrap());
+    let log = LocalLog::open(dir.path(), signer).await.unwrap();
+    log.append(&(0..300).map(entry).collect::<Vec<_>>(), None).await.unwrap();
+    log.publish().await.unwrap();
+    for name in ["tile/entries/000", "tile/0/000", "checkpoint", "tile/0/001.p/44"] {
+        let path = dir.path().join(name);
+        let bytes = fs::read(&path).unwrap();
+        let sparse = fs::File::options().write(true).open(&path).unwrap();
+        // More than this machine has.
+        sparse.set_len(1 << 42).unwrap();
+        let error = LocalLog::verify(dir.path(), log.key()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
+        assert!(error.to_string().contains(name), "{name}: {error}");
+        fs::write(&path, bytes).unwrap();
+    }
+    // Folders that are no level of tiles, and files that are no tile, are strangers.
+    for name in ["tile/4294967295/000.p/1", "tile/536870912/000", "tile/0/000.p/+1"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "x").unwrap();
+    }
+    LocalLog::verify(dir.path(), log.key()).await.unwrap();
+}

@@ -298,6 +298,9 @@ async fn a_busy_log_gives_proofs_that_witnesses_have_seen() {
         head.verify(&bytes, local.key(), &none).unwrap();
         let unseen = head.verify(&bytes, local.key(), &policy).unwrap_err();
         assert_eq!(unseen.kind(), ErrorKind::Refused);
+        let said = unseen.to_string();
+        let name = format!("proof of entry {index} of log `kaizen.test/log`: checkpoint of");
+        assert!(said.starts_with(&name) && said.contains("with 705 entries"), "{said}");
     }
     ObjectLog::verify(store, "log", object.key()).await.unwrap();
     // Of what is beyond it, or of another log, there is no proof.

@@ -1,6 +1,8 @@
-use kaizen_core::ErrorKind;
+use kaizen_core::record::Occurrence;
+use kaizen_core::{Actor, AuditLog as _, Entry, ErrorKind, OperationId};
+use kaizen_store::Registry;
 use kaizen_testkit::Story;
-use kaizen_views::{CardOptions, ModelCard};
+use kaizen_views::{CardOptions, ModelCard, OpenLineage};
 
 use crate::World;
 
@@ -77,4 +79,34 @@ async fn a_version_that_is_not_registered_has_no_card() {
         error.kind() == ErrorKind::NotFound && error.to_string().contains("version 3"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_card_and_events_are_made_from_a_log_that_was_pruned() {
+    let world = World::new().await;
+    let size = world.log.size().await.unwrap();
+    let entries = world.log.read(0..size).await.unwrap();
+    let at = entries[entries.len() - 1].at;
+    let by = Occurrence::new(at, Actor::system("cycle"), OperationId::new("prune", at));
+    world.registry.snapshot(by.clone()).await.unwrap();
+    // What came before the second training goes.
+    let second = |entry: &Entry| entry.subject == world.story.sets[1];
+    let first = entries.iter().position(second).unwrap() as u64;
+    world.log.prune(first, &by).await.unwrap();
+
+    let registry = Registry::new(world.store.clone(), world.log.clone());
+    let pruned = World { registry, ..world };
+    let card = card(&pruned, 2).await;
+    assert_eq!((card.alarms.len(), card.deployments.len()), (1, 1));
+    let markdown = card.to_markdown();
+    for part in ["| aliases | champion |", "**approved** on", "on here: shifted, weight 100"] {
+        assert!(markdown.contains(part), "{part}\n{markdown}");
+    }
+    // Of the first there is what the registry remembers: the override too.
+    let first = self::card(&pruned, 1).await;
+    assert!(first.to_markdown().contains("OVERRIDDEN by ada"));
+    let view = OpenLineage::new("example.com/models", "https://example.com/trainer");
+    let (store, log) = (&*pruned.store, &*pruned.log);
+    let events = view.events(store, log, 0..log.size().await.unwrap()).await.unwrap();
+    assert!(!OpenLineage::to_lines(&events).unwrap().is_empty());
 }

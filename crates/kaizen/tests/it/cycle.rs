@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kaizen::EmbeddedTarget;
 use kaizen::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use kaizen::arrow::compute::cast;
-use kaizen::core::record::Trigger;
-use kaizen::core::{Entry, Event};
+use kaizen::core::record::{Occurrence, Trigger};
+use kaizen::core::{Entry, Event, OperationId};
 use kaizen::cycle::{CHAMPION, Tick};
 use kaizen::data::{MemorySource, PredictionLog};
 use kaizen::eval::{CostMatrix, Gate};
@@ -190,6 +190,29 @@ async fn wherever_the_log_fails_the_request_is_carried_through_once() {
 }
 
 #[tokio::test]
+async fn the_cycle_goes_on_with_a_log_that_was_pruned() {
+    let world = World::new(Drifting::default()).await;
+    let mut process = world.open(world.log.clone(), 40).await.unwrap();
+    process.cycle.tick(world.day(40)).await.unwrap();
+    let size = world.log.size().await.unwrap();
+    process.cycle.retrain(world.day(50), manual()).await.unwrap();
+    let at = world.day(50);
+    let by = Occurrence::new(at, Actor::person("ada"), OperationId::new("prune", at));
+    process.cycle.registry().snapshot(by.clone()).await.unwrap();
+    // All of the first training goes, the rules in force with it.
+    world.log.prune(size, &by).await.unwrap();
+    assert_eq!(world.log.first().await.unwrap(), size);
+
+    process.cycle.tick(world.day(51)).await.unwrap();
+    let mut process = world.open(world.log.clone(), 52).await.unwrap();
+    assert_eq!(process.served(), process.champion().await);
+    assert!(process.cycle.tick(world.day(52)).await.unwrap().retraining.is_none());
+    process.cycle.retrain(world.day(60), manual()).await.unwrap();
+    assert_eq!(process.cycle.registry().versions(MODEL).await.unwrap().len(), 3);
+    assert_eq!(process.served(), process.champion().await);
+}
+
+#[tokio::test]
 async fn a_rollback_ends_a_request_that_waits_for_the_log() {
     for nth in 1..20 {
         let world = World::new(Drifting::default()).await;
@@ -276,8 +299,8 @@ async fn a_rollback_moves_alias_and_traffic_and_a_hand_at_the_alias_is_followed(
     process.cycle.retrain(world.day(60), manual()).await.unwrap();
     assert_ne!(process.served(), first);
     let at = world.day(61);
-    let operation = kaizen::core::OperationId::new("by hand", at);
-    let occurrence = kaizen::core::record::Occurrence::new(at, Actor::person("ada"), operation);
+    let operation = OperationId::new("by hand", at);
+    let occurrence = Occurrence::new(at, Actor::person("ada"), operation);
     process.cycle.registry().rollback(MODEL, CHAMPION, &[], occurrence).await.unwrap();
     process.cycle.tick(world.day(61)).await.unwrap();
     assert_eq!(process.served(), process.champion().await);
