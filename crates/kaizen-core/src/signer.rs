@@ -17,4 +17,11 @@ pub trait Signer: fmt::Debug + Send + Sync {
 
     /// The 64 bytes of the signature of `message`.
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64]>;
+
+    /// Whether the key is in the memory of this process: then signing is a computation, which
+    /// waits for nobody, and its signatures need not be checked one by one. `false` if it is not
+    /// said otherwise.
+    fn is_local(&self) -> bool {
+        false
+    }
 }

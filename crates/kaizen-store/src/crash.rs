@@ -33,6 +33,8 @@ struct State {
     left: Option<u32>,
     /// Whether the operation that fails is done half.
     torn: bool,
+    /// The last file that could not be written.
+    not_written: Option<PathBuf>,
     /// How to undo what no flush of its directory has made safe, oldest first.
     unsafe_names: Vec<(PathBuf, Undo)>,
 }
@@ -141,6 +143,7 @@ impl Files for FailingDisk {
         match step {
             Ok(()) => fs::write(path, bytes),
             Err(torn) => {
+                self.state().not_written = Some(path.to_owned());
                 if torn {
                     fs::write(path, &bytes[..bytes.len() / 2])?;
                 }
@@ -182,17 +185,17 @@ impl Files for FailingDisk {
     }
 
     /// Two steps: the bytes reach the kernel, and they reach the disk.
-    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn overwrite(&self, file: &File, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let half = bytes.len() / 2;
         if let Err(torn) = self.step() {
             if torn {
-                write_over(path, offset, &bytes[..half])?;
+                file.write_all_at(&bytes[..half], offset)?;
             }
             return Err(broken());
         }
         let mut before = vec![0; bytes.len()];
-        File::open(path)?.read_exact_at(&mut before, offset)?;
-        write_over(path, offset, bytes)?;
+        file.read_exact_at(&mut before, offset)?;
+        file.write_all_at(bytes, offset)?;
         if let Err(torn) = self.step() {
             // The machine has the new bytes. The disk has the old ones, or the later half of the
             // new ones: nothing says in what order they go out.

@@ -37,13 +37,14 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
     /// Waits until the names in a directory are on disk.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Writes over a part of a file that is long enough already, and waits until those bytes are
-    /// on disk. If it fails, any of them may be.
-    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes over a part of a file, which has this path and is long enough already, and waits
+    /// until those bytes are on disk. If it fails, any of them may be.
+    fn overwrite(&self, file: &File, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes each of these files as [`Files::write`] does, in any order.
-    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-        files.iter().try_for_each(|(path, bytes)| self.write(path, bytes))
+    /// Writes each of these files as [`Files::write`] does, in any order. The error names the one
+    /// that could not be written.
+    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+        files.iter().try_for_each(|(path, bytes)| write_one(self, path, bytes))
     }
 }
 
@@ -100,28 +101,31 @@ impl Files for Disk {
         File::open(dir)?.sync_all()
     }
 
-    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = File::options().write(true).open(path)?;
+    fn overwrite(&self, file: &File, _path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file.write_all_at(bytes, offset)?;
         file.sync_data()
     }
 
-    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-        let writers = files.len().div_ceil(2).min(WRITERS);
-        if writers < 2 {
-            return files.iter().try_for_each(|(path, bytes)| self.write(path, bytes));
-        }
+    fn write_each(&self, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+        let writers = files.len().div_ceil(2).clamp(1, WRITERS);
+        let mut parts = files.chunks(files.len().div_ceil(writers).max(1));
+        let write = |part: &[(PathBuf, Vec<u8>)]| {
+            part.iter().try_for_each(|(path, bytes)| write_one(self, path, bytes))
+        };
+        let mine = parts.next().unwrap_or_default();
         std::thread::scope(|scope| {
-            let parts = files.chunks(files.len().div_ceil(writers));
-            let write = |part: &[(PathBuf, Vec<u8>)]| {
-                part.iter().try_for_each(|(path, bytes)| self.write(path, bytes))
-            };
             let started: Vec<_> = parts.map(|part| scope.spawn(move || write(part))).collect();
-            started.into_iter().try_for_each(|writer| {
-                writer.join().unwrap_or_else(|_| Err(io::Error::other("a writer panicked")))
-            })
+            let written = write(mine);
+            let others = started.into_iter().map(|writer| {
+                writer.join().unwrap_or_else(|_| Err(Error::internal("a writer of files panicked")))
+            });
+            others.fold(written, Result::and)
         })
     }
+}
+
+fn write_one<F: Files + ?Sized>(files: &F, path: &Path, bytes: &[u8]) -> Result<()> {
+    files.write(path, bytes).map_err(|error| failed(path, error))
 }
 
 /// Makes a directory and those above it, durably. One that is there already is fine.

@@ -74,7 +74,6 @@ mod queue;
 mod random;
 mod registry;
 mod retention;
-#[cfg_attr(not(test), expect(dead_code, reason = "the logs are to use it next"))]
 mod seen;
 mod signer;
 mod signing;

@@ -5,6 +5,8 @@ mod commit;
 pub(crate) mod export;
 mod fold;
 pub(crate) mod journal;
+mod journal_file;
+mod lock_file;
 mod prove;
 mod prune;
 mod read;
@@ -14,13 +16,14 @@ mod verify;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+#[allow(unused_imports, reason = "the pages of this file name it")]
+use kaizen_core::ErrorKind;
 use kaizen_core::record::Occurrence;
-use kaizen_core::{
-    AuditLog, Checkpoint, Context, Digest, Entry, ErrorKind, Result, Signer, async_trait,
-};
+use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, Signer, async_trait};
 
-use crate::files::{self, Files, blocking};
+use crate::files::{Files, blocking};
 use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
 use crate::merkle;
@@ -28,12 +31,15 @@ use crate::note::VerifierKey;
 use crate::pruning::Pruning;
 use crate::queue::{Queue, Request};
 use crate::signing::Signing;
+use crate::tail::unread;
 use crate::tlog_proof::TlogProof;
 use crate::verify::Verified;
 use crate::witness::{Cosignature, WitnessPolicy};
 
 pub use builder::LocalLogBuilder;
-use state::Shared;
+use journal_file::JournalFile;
+use lock_file::{Held, LockFile};
+use state::State;
 pub use verify::verify_tiles;
 
 /// A transparency log in a directory: `checkpoint`, `tile/entries/…`, `tile/LEVEL/…`, by C2SP
@@ -47,7 +53,11 @@ pub use verify::verify_tiles;
 ///
 /// Any number of threads and processes may append to the same directory at once. An append that
 /// nobody waits for any more still runs to its end. What a reader has seen does not go away again,
-/// whatever fails: what this process did not write itself is flushed before it is shown.
+/// whatever fails: it sees only what its writer has flushed, and says so in `checkpoint.lock`.
+///
+/// A log only grows. A process refuses to read, and to sign on, a log that does not hold what it
+/// has seen of it, or what `checkpoint.lock` says was committed: [`ErrorKind::Corrupt`]. Whoever
+/// puts back an older copy on purpose removes that file, while no process has the log open.
 ///
 /// An append that fails with [`ErrorKind::Unavailable`] may have happened, if the disk failed on
 /// the last step of all: read the log to know.
@@ -59,9 +69,14 @@ struct Inner {
     dir: PathBuf,
     files: Arc<dyn Files>,
     signing: Signing,
+    /// How long a signer may take.
+    sign_within: Duration,
     /// How large a journal is made.
     journal_bytes: u64,
-    shared: Mutex<Shared>,
+    lock_file: LockFile,
+    journal: JournalFile,
+    /// `None` before it was opened.
+    state: Mutex<Option<State>>,
     tiles: Mutex<TileCache>,
     /// What the log says that it was pruned of, as this process last saw it.
     pruning: Mutex<Pruning>,
@@ -146,13 +161,7 @@ impl LocalLog {
     /// [`ErrorKind::Unavailable`] if the disk fails; the journal then holds everything still.
     pub async fn publish(&self) -> Result<Checkpoint> {
         let inner = Arc::clone(&self.0);
-        // On its own, so that it runs to its end even if the caller goes away.
-        let task = tokio::spawn(async move {
-            let _turn = inner.queue.turn().await;
-            let publishing = Arc::clone(&inner);
-            blocking(move || publishing.publish_now()).await
-        });
-        task.await.context(ErrorKind::Internal, "log publication was cut off")?
+        blocking(move || inner.publish_now()).await
     }
 
     /// The hashes that show that entry `index` is in the log of `size` entries; check them with
@@ -225,7 +234,6 @@ impl LocalLog {
         policy: &WitnessPolicy,
     ) -> Result<Vec<Cosignature>> {
         let (inner, lines, policy) = (Arc::clone(&self.0), lines.into(), policy.clone());
-        let _turn = self.0.queue.turn().await;
         blocking(move || inner.add_cosignatures(&lines, &policy)).await
     }
 
@@ -242,8 +250,7 @@ impl LocalLog {
 #[async_trait]
 impl AuditLog for LocalLog {
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        let request = Request::new(entries, expected)?;
-        self.0.queue.append(request, Arc::clone(&self.0).commit()).await
+        self.0.append(Request::new(entries, expected)?).await
     }
 
     async fn size(&self) -> Result<u64> {
@@ -276,26 +283,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Inner {
     fn publish_now(&self) -> Result<Checkpoint> {
-        let held = self.lock_files()?;
-        if lock(&self.shared).doubt {
-            self.settle(&held)?;
-        }
-        {
-            let mut shared = lock(&self.shared);
-            self.refresh(&mut shared.state)?;
-            shared.writing = true;
-        }
-        let folded = self.fold(&held);
-        lock(&self.shared).writing = false;
-        folded?;
-        self.look(|state| Ok(state.published.clone()))
+        let held = self.hold()?;
+        self.catch_up(&held)?;
+        self.fold(&held)?;
+        Ok(lock(&self.state).as_ref().ok_or_else(unread)?.published.clone())
     }
 
     fn add_cosignatures(&self, lines: &str, policy: &WitnessPolicy) -> Result<Vec<Cosignature>> {
-        let _held = self.lock_files()?;
-        let published = self.published_note()?.unwrap_or_default();
+        let held = self.hold()?;
+        self.catch_up(&held)?;
+        let published = self.published_note()?;
         let (note, found) = self.signing.cosigned(&published, lines, policy)?;
-        files::publish(&*self.files, &self.checkpoint_path(), note.as_bytes())?;
+        self.replace_note(note, &held)?;
         Ok(found)
+    }
+
+    /// Waits until nobody else, here or in another process, may write.
+    fn hold(&self) -> Result<Held<'_>> {
+        self.signing.may_write()?;
+        self.lock_file.hold()
     }
 }

@@ -70,9 +70,16 @@ impl Request {
 /// Appends that wait to be committed.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<Vec<(Request, oneshot::Sender<Answer>)>>,
+    waits: Mutex<Waits>,
     /// Held by the task that commits.
     turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waits {
+    requests: Vec<(Request, oneshot::Sender<Answer>)>,
+    /// Somebody has promised to commit all of them, and those that come meanwhile.
+    taken_care_of: bool,
 }
 
 /// Where the answers to appends go that are committed together.
@@ -88,7 +95,7 @@ impl Queue {
         commit: impl Future<Output = ()> + Send + 'static,
     ) -> Answer {
         let (sender, outcome) = oneshot::channel();
-        self.lock().push((request, sender));
+        self.lock().requests.push((request, sender));
         tokio::spawn(commit);
         outcome.await.context(ErrorKind::Internal, "log append was cut off")?
     }
@@ -101,20 +108,47 @@ impl Queue {
     /// The first of what waits, in the order in which it came, up to so many bytes, but at least
     /// one; the rest is for the next turn. `None` if whoever had the turn before took it along.
     pub(crate) fn take(&self, most: usize) -> Option<(Vec<Request>, Waiting)> {
-        let mut waiting = self.lock();
+        self.lock().take(most)
+    }
+
+    /// Puts a request in the queue. If the second is true, nobody takes care of what waits: whoever
+    /// asked must call [`Queue::next`] until there is nothing more, or [`Queue::abandon`].
+    pub(crate) fn push(&self, request: Request) -> (oneshot::Receiver<Answer>, bool) {
+        let (sender, outcome) = oneshot::channel();
+        let mut waits = self.lock();
+        waits.requests.push((request, sender));
+        (outcome, !std::mem::replace(&mut waits.taken_care_of, true))
+    }
+
+    /// As [`Queue::take`], for whoever takes care of what waits. After `None` nobody does.
+    pub(crate) fn next(&self, most: usize) -> Option<(Vec<Request>, Waiting)> {
+        let mut waits = self.lock();
+        let batch = waits.take(most);
+        waits.taken_care_of = batch.is_some();
+        batch
+    }
+
+    /// Whoever took care of what waits does so no more: all of it is told that it was cut off.
+    pub(crate) fn abandon(&self) {
+        *self.lock() = Waits::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waits {
+    fn take(&mut self, most: usize) -> Option<(Vec<Request>, Waiting)> {
         let mut bytes = 0_usize;
-        let fits = waiting.iter().take_while(|(request, _)| {
+        let fits = self.requests.iter().take_while(|(request, _)| {
             let first = bytes == 0;
             bytes = bytes.saturating_add(request.bytes.max(1));
             first || bytes <= most
         });
         let count = fits.count();
-        let (requests, senders): (Vec<_>, _) = waiting.drain(..count).unzip();
+        let (requests, senders): (Vec<_>, _) = self.requests.drain(..count).unzip();
         (!requests.is_empty()).then_some((requests, Waiting(senders)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Request, oneshot::Sender<Answer>)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +183,7 @@ mod tests {
         let sizes = [3, 1, 0, 2, 9, 1, 1];
         for size in sizes {
             let entries = vec![entry(0); size];
-            queue.lock().push((request(&entries), oneshot::channel().0));
+            queue.lock().requests.push((request(&entries), oneshot::channel().0));
         }
         let one = request(&[entry(0)]).bytes;
         let mut batches = Vec::new();
@@ -167,5 +201,21 @@ mod tests {
         let error = Request::new(&vec![long; 1_200], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit);
         assert!(error.to_string().contains("1200 entries: over 67108864 bytes"), "{error}");
+    }
+
+    #[test]
+    fn one_takes_care_of_what_waits_until_nothing_does() {
+        let queue = Queue::default();
+        let push = || queue.push(request(&[entry(0)]));
+        let (first, second, third) = (push(), push(), push());
+        assert_eq!([first.1, second.1, third.1], [true, false, false]);
+        assert!(queue.next(1).is_some() && queue.next(usize::MAX).is_some());
+        assert!(!push().1, "it was not told yet that nothing waits");
+        assert!(queue.next(1).is_some() && queue.next(1).is_none());
+        let (mut last, first) = push();
+        assert!(first);
+        queue.abandon();
+        assert!(matches!(last.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(push().1, "somebody else takes care of what comes after");
     }
 }

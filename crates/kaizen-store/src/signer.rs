@@ -135,6 +135,10 @@ impl Signer for Ed25519Signer {
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
         Ok(self.key.sign(message).to_bytes())
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 fn write_key(path: &Path, text: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Who signs the checkpoints of a log, and by which keys they are read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result, Signer};
 
@@ -12,10 +13,32 @@ use crate::witness::{Cosignature, WitnessPolicy};
 #[derive(Debug)]
 pub(crate) struct Signing {
     /// None, if the log is only read.
-    signers: Vec<(Arc<dyn Signer>, VerifierKey)>,
+    signers: Vec<One>,
     /// That of the first signer.
     key: VerifierKey,
     keys: LogKeys,
+}
+
+/// A signer with the key that verifies what it signs.
+#[derive(Debug)]
+struct One {
+    signer: Arc<dyn Signer>,
+    key: VerifierKey,
+    /// A signature of it was checked.
+    fits: AtomicBool,
+}
+
+impl One {
+    /// Signs. A signature that does not verify would make the log unreadable. Of a key that is
+    /// elsewhere, and may be changed there, each is checked; of one in memory the first.
+    async fn sign(&self, text: &str) -> Result<[u8; 64]> {
+        let signature = self.signer.sign(text.as_bytes()).await?;
+        if !(self.signer.is_local() && self.fits.load(Ordering::Relaxed)) {
+            self.key.verify(text.as_bytes(), &signature)?;
+            self.fits.store(true, Ordering::Relaxed);
+        }
+        Ok(signature)
+    }
 }
 
 impl Signing {
@@ -33,13 +56,13 @@ impl Signing {
                 None => LogKeys::from(&key),
                 Some(keys) => keys.and(key.clone())?,
             });
-            known.push((signer, key));
+            known.push(One { signer, key, fits: AtomicBool::default() });
         }
         let mut keys = keys.ok_or_else(|| Error::internal("log: no signer"))?;
         for accepted in accepted {
             keys = keys.and_all(accepted)?;
         }
-        let key = known.first().map(|(_, key)| key.clone());
+        let key = known.first().map(|one| one.key.clone());
         let key = key.ok_or_else(|| Error::internal("log: no signer"))?;
         Ok(Self { signers: known, key, keys })
     }
@@ -69,6 +92,11 @@ impl Signing {
         Err(Error::refused(format!("log `{name}`: opened without a private key")))
     }
 
+    /// Whether signing waits for nobody.
+    pub(crate) fn is_local(&self) -> bool {
+        self.signers.iter().all(|one| one.signer.is_local())
+    }
+
     /// The note of a checkpoint, signed by all.
     pub(crate) async fn seal(&self, size: u64, root: &Digest) -> Result<String> {
         self.sign(&checkpoint_text(self.keys.name(), size, root)).await
@@ -82,11 +110,8 @@ impl Signing {
     pub(crate) async fn sign(&self, text: &str) -> Result<String> {
         self.may_write()?;
         let mut signatures = Vec::with_capacity(self.signers.len());
-        for (signer, key) in &self.signers {
-            let signature = signer.sign(text.as_bytes()).await?;
-            // A signer whose signature does not verify would make the log unreadable.
-            key.verify(text.as_bytes(), &signature)?;
-            signatures.push((key, signature));
+        for one in &self.signers {
+            signatures.push((&one.key, one.sign(text).await?));
         }
         Ok(note::seal(text, signatures))
     }
@@ -142,7 +167,7 @@ impl Signing {
     /// The text of a note, if one of ours has not signed it.
     pub(crate) fn unsigned(&self, note: &str) -> Result<Option<String>> {
         let (text, signatures) = note::parse_note(note)?;
-        for (_, key) in &self.signers {
+        for One { key, .. } in &self.signers {
             if !key.signed(text, &signatures)? {
                 return Ok(Some(text.to_owned()));
             }

@@ -1,13 +1,19 @@
 //! The audit log on a failing disk.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{Actor, AuditLog, Checkpoint, Entry, Event, OperationId};
+use kaizen_core::{Actor, AuditLog, Checkpoint, Entry, ErrorKind, Event, OperationId};
 use kaizen_testkit::audit_log::entry;
 
 use super::{CASES, FailingDisk, Then};
-use crate::files::Files;
+use crate::files::{Disk, Files, Output};
 use crate::merkle::{leaf_hash, root, verify_consistency};
 use crate::{Ed25519Signer, LocalLog};
 
@@ -16,26 +22,25 @@ struct Trial {
     what: String,
     disk: Arc<FailingDisk>,
     signer: Arc<Ed25519Signer>,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     log: LocalLog,
+    /// Another process that has the log open, and goes on when the first is killed.
+    heir: Option<LocalLog>,
     entries: Vec<Entry>,
     heads: Vec<Checkpoint>,
 }
 
 impl Trial {
-    async fn begin(dir: std::path::PathBuf, what: String) -> Self {
+    async fn begin(dir: PathBuf, what: String) -> Self {
         let signer = Arc::new(Ed25519Signer::from_seed("crash", [9; 32]).unwrap());
         let disk = Arc::new(FailingDisk::default());
         let log = Self::opened(&dir, &signer, &disk).await;
-        Self { what, disk, signer, dir, log, entries: Vec::new(), heads: Vec::new() }
+        let (heir, entries, heads) = (None, Vec::new(), Vec::new());
+        Self { what, disk, signer, dir, log, heir, entries, heads }
     }
 
     /// Four commits fill the journal.
-    async fn opened(
-        dir: &std::path::Path,
-        signer: &Arc<Ed25519Signer>,
-        disk: &Arc<FailingDisk>,
-    ) -> LocalLog {
+    async fn opened(dir: &Path, signer: &Arc<Ed25519Signer>, disk: &Arc<FailingDisk>) -> LocalLog {
         let files: Arc<dyn Files> = disk.clone();
         let builder = LocalLog::builder(dir, signer.clone()).journal_bytes(16 << 10).on(files);
         builder.open().await.unwrap()
@@ -77,21 +82,43 @@ impl Trial {
     async fn cut(&mut self, then: Then) {
         if then == Then::PowerCut {
             self.disk.lose_what_was_not_flushed();
+            self.heir = None;
         }
         if then != Then::GoesOn {
-            self.log = Self::opened(&self.dir, &self.signer, &self.disk).await;
+            self.log = match self.heir.take() {
+                Some(heir) => heir,
+                None => Self::opened(&self.dir, &self.signer, &self.disk).await,
+            };
+        }
+    }
+
+    /// Some of the appends may have happened that were not acknowledged: `in_flight`, or none.
+    async fn find(&mut self, in_flight: Vec<Entry>) {
+        let size = self.log.size().await;
+        let size = size.unwrap_or_else(|error| panic!("{}: {error:?}", self.what));
+        if size as usize == self.entries.len() + in_flight.len() {
+            // All of it had reached the disk before the failure: the append has happened.
+            self.entries.extend(in_flight);
         }
     }
 }
 
+/// What happens when the disk fails, and what at some later time; and whether another process has
+/// the log open all the time.
+type Case = (bool, Then, Then, bool);
+
 /// Appends around the border of a tile, with the disk failing after `operations`. Returns whether
 /// it failed at all.
-async fn survives(operations: u32, torn: bool, then: Then, later: Then) -> bool {
+async fn survives(operations: u32, (torn, then, later, heir): Case) -> bool {
     let scratch = tempfile::tempdir().unwrap();
-    let what = format!("{operations} operations, torn {torn}, {then:?}, later {later:?}");
+    let what =
+        format!("{operations} operations, torn {torn}, {then:?}, later {later:?}, heir {heir}");
     let mut trial = Trial::begin(scratch.path().join("log"), what.clone()).await;
     // More than the journal holds: published at once.
     assert!(trial.append(253).await.is_empty());
+    if heir {
+        trial.heir = Some(Trial::opened(&trial.dir, &trial.signer, &trial.disk).await);
+    }
 
     trial.disk.fail_after(Some(operations), torn);
     let mut in_flight = Vec::new();
@@ -107,11 +134,7 @@ async fn survives(operations: u32, torn: bool, then: Then, later: Then) -> bool 
     }
     trial.disk.fail_after(None, false);
     trial.cut(then).await;
-    let size = trial.log.size().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
-    if size as usize == trial.entries.len() + in_flight.len() {
-        // All of it had reached the disk before the failure: the append has happened.
-        trial.entries.extend(in_flight);
-    }
+    trial.find(in_flight).await;
     trial.check().await;
 
     // In other portions, over whatever lies beyond.
@@ -133,16 +156,156 @@ async fn survives(operations: u32, torn: bool, then: Then, later: Then) -> bool 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_survives_a_failure_at_every_file_operation() {
-    // A process that goes on may find out only later what the disk has lost.
-    let later = [(false, Then::GoesOn, Then::PowerCut), (true, Then::GoesOn, Then::PowerCut)];
-    let cases = CASES.into_iter().map(|(torn, then)| (torn, then, Then::GoesOn));
-    for (torn, then, later) in cases.chain(later) {
+    // A process that goes on may find out only later what the disk has lost; and so may one that
+    // goes on from what another had written when it was killed.
+    let later = [false, true].into_iter().flat_map(|torn| {
+        [
+            (torn, Then::GoesOn, Then::PowerCut, false),
+            (torn, Then::Killed, Then::PowerCut, false),
+            (torn, Then::Killed, Then::PowerCut, true),
+        ]
+    });
+    let cases = CASES.into_iter().map(|(torn, then)| (torn, then, Then::GoesOn, false));
+    for case in cases.chain(later) {
         let mut operations = 0;
-        while survives(operations, torn, then, later).await {
+        while survives(operations, case).await {
             operations += 1;
         }
         assert!(operations > 30, "the appends take {operations} operations");
     }
+}
+
+/// Makes a journal, with the disk failing after `operations`; goes on, and then the power fails.
+async fn journal_survives(operations: u32, torn: bool, killed: bool) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let what = format!("{operations} operations, torn {torn}, killed {killed}");
+    let mut trial = Trial::begin(scratch.path().join("log"), what).await;
+    if killed {
+        trial.heir = Some(Trial::opened(&trial.dir, &trial.signer, &trial.disk).await);
+    }
+    trial.disk.fail_after(Some(operations), torn);
+    let in_flight = trial.append(1).await;
+    trial.disk.fail_after(None, false);
+    let failed = !in_flight.is_empty();
+    if killed {
+        trial.cut(Then::Killed).await;
+    }
+    trial.find(in_flight).await;
+    for _ in 0..2 {
+        assert!(trial.append(1).await.is_empty(), "{}", trial.what);
+    }
+    trial.cut(Then::PowerCut).await;
+    trial.check().await;
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_has_its_name_on_disk_before_a_commit_in_it_is_acknowledged() {
+    for torn in [false, true] {
+        for killed in [false, true] {
+            let mut operations = 0;
+            while journal_survives(operations, torn, killed).await {
+                operations += 1;
+            }
+            assert!(operations > 5, "a journal and a commit take {operations} operations");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tile_that_cannot_be_written_is_named() {
+    let mut named = 0;
+    for operations in 0.. {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut trial = Trial::begin(scratch.path().join("log"), String::new()).await;
+        assert!(trial.append(253).await.is_empty());
+        trial.disk.fail_after(Some(operations), false);
+        let more: Vec<_> = (253..900).map(entry).collect();
+        let Err(error) = trial.log.append(&more, None).await else { break };
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        if let Some(path) = &trial.disk.state().not_written {
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{path:?}: {error}");
+            named += 1;
+        }
+    }
+    assert!(named > 6, "bundles and tiles: {named}");
+}
+
+/// A disk whose flushes of the journal fail, and take their time to.
+#[derive(Debug)]
+struct SlowToFail {
+    written: SyncSender<()>,
+    fail: Mutex<Receiver<()>>,
+}
+
+impl Files for SlowToFail {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        Disk.write(path, bytes)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Disk.create(path)
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        Disk.touch(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+
+    fn overwrite(&self, file: &File, _: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)?;
+        self.written.send(()).unwrap();
+        self.fail.lock().unwrap().recv().unwrap();
+        // The pages count as clean now, and are gone when the machine needs the memory.
+        file.write_all_at(&vec![0; bytes.len()], offset)?;
+        Err(io::Error::other("the flush failed"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_sees_a_commit_before_it_is_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Arc::new(Ed25519Signer::from_seed("crash", [9; 32]).unwrap());
+    let reader = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
+    reader.append(&[entry(0)], None).await.unwrap();
+    let (written, seen) = sync_channel(1);
+    let (fail, failing) = sync_channel(1);
+    let disk = Arc::new(SlowToFail { written, fail: Mutex::new(failing) });
+    let writer = LocalLog::builder(dir.path(), signer).on(disk).open().await.unwrap();
+    let writing = {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.append(&[entry(1)], None).await })
+    };
+    let seen = tokio::task::spawn_blocking(move || seen.recv_timeout(Duration::from_secs(30)));
+    seen.await.unwrap().unwrap();
+    // What it wrote is in the journal for this machine.
+    for log in [&reader, &writer] {
+        assert_eq!(log.size().await.unwrap(), 1);
+        assert_eq!(log.read(0..1).await.unwrap(), [entry(0)]);
+        assert_eq!(log.read(0..2).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    fail.send(()).unwrap();
+    assert_eq!(writing.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(reader.append(&[entry(2)], None).await.unwrap(), 1..2);
+    for log in [&reader, &writer] {
+        assert_eq!(log.read(0..2).await.unwrap(), [entry(0), entry(2)]);
+    }
+    LocalLog::verify(dir.path(), reader.key()).await.unwrap();
 }
 
 /// Prunes, with the disk failing after `operations`. Returns whether it failed at all.

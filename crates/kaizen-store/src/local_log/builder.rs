@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kaizen_core::{Error, Result, Signer};
 
 use super::journal::{self, PAGE};
+use super::journal_file::JournalFile;
+use super::lock_file::LockFile;
+use super::state::Stamp;
 use super::{Inner, LocalLog};
 use crate::files::{Disk, Files, blocking};
 use crate::log_keys::LogKeys;
@@ -14,6 +18,8 @@ use crate::signing::Signing;
 
 /// 27,000 entries of 300 bytes.
 const JOURNAL_BYTES: u64 = 8 << 20;
+/// How long a signer may take that is not said otherwise.
+const SIGN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Opens a [`LocalLog`] with more than one key, or with another journal.
 #[derive(Debug)]
@@ -21,6 +27,7 @@ pub struct LocalLogBuilder {
     dir: PathBuf,
     signers: Vec<Arc<dyn Signer>>,
     accepted: Vec<LogKeys>,
+    sign_within: Duration,
     journal_bytes: u64,
     files: Arc<dyn Files>,
 }
@@ -56,6 +63,7 @@ impl LocalLog {
             dir: dir.into(),
             signers: vec![signer],
             accepted: Vec::new(),
+            sign_within: SIGN_WITHIN,
             journal_bytes: JOURNAL_BYTES,
             files: Arc::new(Disk),
         }
@@ -66,17 +74,20 @@ impl LocalLog {
 pub(super) async fn reader(dir: PathBuf, keys: LogKeys) -> Result<LocalLog> {
     let shown = dir.display().to_string();
     let log = LocalLog(Arc::new(Inner {
+        lock_file: LockFile::new(dir.join("checkpoint.lock"), false),
+        journal: JournalFile::new(dir.join("journal"), false),
         dir,
         files: Arc::new(Disk),
         signing: Signing::of_reader(keys)?,
+        sign_within: SIGN_WITHIN,
         journal_bytes: JOURNAL_BYTES,
-        shared: Mutex::default(),
+        state: Mutex::default(),
         tiles: Mutex::default(),
         pruning: Mutex::default(),
         queue: Queue::default(),
     }));
     let inner = Arc::clone(&log.0);
-    blocking(move || match inner.published_note()? {
+    blocking(move || match Stamp::of(&inner.checkpoint_path())? {
         Some(_) => inner.look(|_| Ok(())),
         None => Err(Error::not_found(format!("log {shown}: there is none"))),
     })
@@ -96,6 +107,16 @@ impl LocalLogBuilder {
     #[must_use]
     pub fn accepting(mut self, keys: impl Into<LogKeys>) -> Self {
         self.accepted.push(keys.into());
+        self
+    }
+
+    /// How long a signer whose key is not in this process may take for a commit; 30 seconds if it
+    /// is not said. No other process can append meanwhile. An append whose signature does not come
+    /// in time fails with [`ErrorKind::Unavailable`](kaizen_core::ErrorKind::Unavailable), and has
+    /// not happened.
+    #[must_use]
+    pub fn sign_within(mut self, limit: Duration) -> Self {
+        self.sign_within = limit;
         self
     }
 
@@ -121,11 +142,14 @@ impl LocalLogBuilder {
     /// keys have different names.
     pub async fn open(self) -> Result<LocalLog> {
         let log = LocalLog(Arc::new(Inner {
+            lock_file: LockFile::new(self.dir.join("checkpoint.lock"), true),
+            journal: JournalFile::new(self.dir.join("journal"), true),
             dir: self.dir,
             files: self.files,
             signing: Signing::new(self.signers, self.accepted)?,
+            sign_within: self.sign_within,
             journal_bytes: self.journal_bytes,
-            shared: Mutex::default(),
+            state: Mutex::default(),
             tiles: Mutex::default(),
             pruning: Mutex::default(),
             queue: Queue::default(),

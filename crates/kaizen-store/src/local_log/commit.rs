@@ -1,112 +1,159 @@
 //! How an append becomes durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
-use kaizen_core::{Checkpoint, Result};
+use futures_util::FutureExt as _;
+use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
-use super::journal::{self, PAGE};
+use super::journal;
+use super::journal_file::Opened;
+use super::lock_file::Held;
+use super::state::State;
 use super::{Inner, lock};
-use crate::files::{self, blocking};
+use crate::files;
 use crate::queue::{Answer, MAX_BYTES, Request};
 use crate::tail::{Additions, unread};
 
-/// What is ready to be signed.
-struct Ready {
-    held: files::Lock,
-    additions: Additions,
-    answers: Vec<Answer>,
+/// Whoever commits what waits, on a thread that may block.
+struct Committing {
+    log: Arc<Inner>,
+    done: bool,
+}
+
+impl Committing {
+    fn run(mut self) {
+        while let Some((requests, waiting)) = self.log.queue.next(MAX_BYTES) {
+            waiting.answer(self.log.write(&requests));
+        }
+        self.done = true;
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        // It panicked, or the runtime went down before it began.
+        if !self.done {
+            self.log.queue.abandon();
+        }
+    }
 }
 
 impl Inner {
-    /// Commits everything that waits, in one frame.
-    pub(super) async fn commit(self: Arc<Self>) {
-        let _turn = self.queue.turn().await;
-        let Some((requests, waiting)) = self.queue.take(MAX_BYTES) else { return };
-        let writing = Arc::clone(&self);
-        let written = blocking(move || writing.write(&requests)).await;
-        lock(&self.shared).writing = false;
-        waiting.answer(written);
+    /// Waits until the request is committed. That goes on if the caller goes away.
+    ///
+    /// Whoever finds nobody at it has everything committed that waits by then, from the lock to
+    /// the answer on one thread: to hand it to another takes as long as a fast disk does.
+    pub(super) async fn append(self: &Arc<Self>, request: Request) -> Answer {
+        let (outcome, first) = self.queue.push(request);
+        if first {
+            let committing = Committing { log: Arc::clone(self), done: false };
+            drop(tokio::task::spawn_blocking(move || committing.run()));
+        }
+        outcome.await.context(ErrorKind::Internal, "log append was cut off")?
     }
 
-    fn write(&self, requests: &[Request]) -> Result<Vec<Answer>> {
-        let Ready { held, additions, answers } = self.stage(requests)?;
+    /// Commits these, in one frame.
+    fn write(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Answer>> {
+        let held = self.hold()?;
+        self.catch_up(&held)?;
+        let (additions, answers) = {
+            let known = lock(&self.state);
+            let mut additions = known.as_ref().ok_or_else(unread)?.tail.additions();
+            let admit = |request: &Request| request.admit(&mut additions);
+            let answers = requests.iter().map(admit).collect();
+            (additions, answers)
+        };
         if additions.entries.is_empty() {
             return Ok(answers);
         }
         let (size, root) = (additions.peaks.size(), additions.peaks.root());
-        // Here, and not back on the executor: going there and coming back takes as long as a fast
-        // disk does.
-        let note = Handle::current().block_on(self.signing.seal(size, &root))?;
+        let note = self.sign(size, root)?;
         let origin = self.signing.keys().name().to_owned();
         self.put(additions, Checkpoint::new(origin, size, root, note), &held)?;
         Ok(answers)
     }
 
-    /// Takes the lock of the files, and builds on what is there now.
-    fn stage(&self, requests: &[Request]) -> Result<Ready> {
-        let held = self.lock_files()?;
-        if lock(&self.shared).doubt {
-            self.settle(&held)?;
+    /// The signed note of a head. Nobody else can write meanwhile, in any process, so it is waited
+    /// for only so long.
+    fn sign(self: &Arc<Self>, size: u64, root: Digest) -> Result<String> {
+        if self.signing.is_local()
+            && let Some(note) = self.signing.seal(size, &root).now_or_never()
+        {
+            return note;
         }
-        let mut shared = lock(&self.shared);
-        self.refresh(&mut shared.state)?;
-        let state = shared.state.as_ref().ok_or_else(unread)?;
-        let mut additions = state.tail.additions();
-        let answers = requests.iter().map(|request| request.admit(&mut additions)).collect();
-        shared.writing = true;
-        Ok(Ready { held, additions, answers })
+        let log = Arc::clone(self);
+        let (sender, signed) = mpsc::sync_channel(1);
+        // On the executor: it may be that every thread that may block is at work already.
+        let signing = Handle::current().spawn(async move {
+            // Whoever waited may have gone.
+            let _ = sender.send(log.signing.seal(size, &root).await);
+        });
+        signed.recv_timeout(self.sign_within).unwrap_or_else(|_| {
+            signing.abort();
+            let (name, seconds) = (self.signing.key().name(), self.sign_within.as_secs_f64());
+            let message = format!("signer `{name}`: no signature within {seconds} s");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        })
     }
 
     /// Makes the additions durable: in the journal, if they have room there, else in tiles.
-    fn put(&self, additions: Additions, head: Checkpoint, held: &files::Lock) -> Result<()> {
-        let (before, offset) = {
-            let shared = lock(&self.shared);
-            let state = shared.state.as_ref().ok_or_else(unread)?;
+    fn put(&self, additions: Additions, head: Checkpoint, held: &Held<'_>) -> Result<()> {
+        let (before, mut offset) = {
+            let known = lock(&self.state);
+            let state = known.as_ref().ok_or_else(unread)?;
             (state.before(), state.next_frame)
         };
-        let capacity = self.capacity()?;
+        let journal = match self.open_journal()? {
+            Some(journal) => journal,
+            None => {
+                // What was in it is in memory.
+                self.fold(held)?;
+                offset = 0;
+                self.make_journal()?
+            }
+        };
+        let capacity = journal::Pages::length(&*journal);
         let frame = journal::encode(before, &additions.entries, &head.note);
         let frame = frame.filter(|frame| frame.len() as u64 <= capacity);
-        let full = frame.as_ref().is_none_or(|frame| offset + frame.len() as u64 > capacity);
-        if full {
+        let length = frame.as_ref().map_or(u64::MAX, |frame| frame.len() as u64);
+        if offset.saturating_add(length) > capacity {
             self.fold(held)?;
+            offset = 0;
         }
         let Some(frame) = frame else {
             // From the moment its checkpoint is in place, it is in the log.
             return self.publish_at_once(additions, head, held);
         };
-        let offset = if full { 0 } else { offset };
-        let path = self.journal_path();
-        if let Err(error) = self.files.overwrite(&path, offset, &frame) {
-            lock(&self.shared).doubt = true;
-            // Taken back, as far as the disk allows it.
-            let _ = self.files.overwrite(&path, offset, &[0; PAGE as usize]);
-            return Err(files::failed(&path, error));
-        }
-        let mut shared = lock(&self.shared);
-        let state = shared.state.as_mut().ok_or_else(unread)?;
-        state.tail.add(additions);
-        (state.head, state.next_frame) = (head, offset + frame.len() as u64);
-        Ok(())
+        self.begin(held)?;
+        let path = self.journal.path();
+        let written = self.files.overwrite(&journal.file, path, offset, &frame);
+        written.map_err(|error| files::failed(path, error))?;
+        self.finish(held, |state| state.go_on(additions, head, offset + length))
     }
 
-    /// How many bytes the journal holds. Makes it, if there is none.
-    fn capacity(&self) -> Result<u64> {
-        let path = self.journal_path();
-        match std::fs::metadata(&path) {
-            Ok(metadata) => return Ok(metadata.len().min(journal::MAX_BYTES)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(files::failed(&path, error)),
-        }
+    /// Says that something is about to be written that others must not believe. If nothing says
+    /// that it is done, whoever comes next brings it to an end.
+    pub(super) fn begin(&self, held: &Held<'_>) -> Result<()> {
+        let known = lock(&self.state);
+        held.begin(known.as_ref().ok_or_else(unread)?.committed())
+    }
+
+    /// Takes in what is durable by now, and says so to others: at once, for a reader of this
+    /// process.
+    pub(super) fn finish(&self, held: &Held<'_>, change: impl FnOnce(&mut State)) -> Result<()> {
+        let mut known = lock(&self.state);
+        let state = known.as_mut().ok_or_else(unread)?;
+        change(state);
+        held.finish(state.committed())
+    }
+
+    fn make_journal(&self) -> Result<Arc<Opened>> {
         // Written, not only reserved: the first write to a reserved block changes what the file
         // system knows of the file, and flushing that takes another turn of the disk.
-        files::publish(&*self.files, &path, &vec![0; self.journal_bytes as usize])?;
-        Ok(self.journal_bytes)
-    }
-
-    pub(super) fn lock_files(&self) -> Result<files::Lock> {
-        self.signing.may_write()?;
-        files::lock(&self.dir.join("checkpoint.lock"))
+        let path = self.journal.path();
+        files::publish(&*self.files, path, &vec![0; self.journal_bytes as usize])?;
+        let made = self.open_journal()?;
+        made.context(ErrorKind::Unavailable, format!("{}: it was removed", path.display()))
     }
 }

@@ -72,8 +72,7 @@ pub(crate) fn place(written: &[(PathBuf, Vec<u8>)]) -> Result<()> {
             files::create_dirs(&Disk, dir)?;
         }
     }
-    let place = || written.first().map_or(Path::new(""), |(path, _)| path);
-    Disk.write_each(written).map_err(|error| files::failed(place(), error))?;
+    Disk.write_each(written)?;
     dirs.iter().try_for_each(|dir| Disk.sync_dir(dir).map_err(|error| files::failed(dir, error)))
 }
 

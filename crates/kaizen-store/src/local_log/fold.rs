@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kaizen_core::{Checkpoint, Error, Result};
+use kaizen_core::{Checkpoint, Result};
 
 use super::journal::PAGE;
-use super::state::Shared;
+use super::lock_file::Held;
+use super::state::{Stamp, State};
 use super::{Inner, lock};
 use crate::files::{self, blocking};
 use crate::merkle::root;
@@ -19,95 +20,113 @@ impl Inner {
     /// Makes an empty log if there is none, checks that the end of the log fits together, and
     /// publishes what is in the journal.
     pub(super) async fn start(self: Arc<Self>) -> Result<()> {
-        let looking = Arc::clone(&self);
         // A log that is there needs no signature to be read.
-        let empty = match blocking(move || looking.published_note()).await? {
+        let empty = match Stamp::of(&self.checkpoint_path())? {
             Some(_) => None,
             None => Some(self.signing.seal(0, &root(&[])).await?),
         };
         let starting = Arc::clone(&self);
         let unsigned = blocking(move || {
             files::create_dirs(&*starting.files, &starting.dir)?;
-            let held = starting.lock_files()?;
-            starting.begin(empty.as_deref())?;
+            let held = starting.hold()?;
+            starting.make(empty.as_deref(), &held)?;
             starting.settle(&held)?;
-            starting.unsigned()
+            starting.signing.unsigned(&starting.published_note()?)
         })
         .await?;
         // A log that another key signed is signed by this one from now on.
         let Some(text) = unsigned else { return Ok(()) };
         let note = self.signing.sign(&text).await?;
         blocking(move || {
-            let held = self.lock_files()?;
+            let held = self.hold()?;
             self.settle(&held)?;
-            if self.unsigned()?.is_some_and(|now| now == text) {
-                files::publish(&*self.files, &self.checkpoint_path(), note.as_bytes())?;
+            match self.signing.unsigned(&self.published_note()?)? {
+                Some(now) if now == text => self.replace_note(note, &held),
+                _ => Ok(()),
             }
-            self.look(|_| Ok(()))
         })
         .await
     }
 
-    fn begin(&self, empty: Option<&str>) -> Result<()> {
-        let (Some(empty), None) = (empty, self.published_note()?) else { return Ok(()) };
+    fn make(&self, empty: Option<&str>, held: &Held<'_>) -> Result<()> {
+        let (Some(empty), None) = (empty, Stamp::of(&self.checkpoint_path())?) else {
+            return Ok(());
+        };
         // Every log begins with a checkpoint, so one that has entries has lost it.
-        let lost =
-            !files::list(&self.dir.join("tile"))?.is_empty() || self.open_journal()?.is_some();
+        let lost = !files::list(&self.dir.join("tile"))?.is_empty()
+            || self.open_journal()?.is_some()
+            || held.record()?.is_some_and(|record| record.committed.head.size > 0);
         if lost {
-            return Err(Error::corrupt(format!("{}: it is missing", self.shown())));
+            return Err(self.no_checkpoint());
         }
         let above = files::parent(&self.dir)?;
         self.files.sync_dir(above).map_err(|error| files::failed(above, error))?;
         files::publish(&*self.files, &self.checkpoint_path(), empty.as_bytes())
     }
 
-    /// The text of the published checkpoint, if a signature of ours is missing on it.
-    fn unsigned(&self) -> Result<Option<String>> {
-        let Some(note) = self.published_note()? else { return Ok(None) };
-        self.signing.unsigned(&note)
-    }
-
     /// Reads the log anew and publishes what the journal holds, so that all of it is known to be
-    /// on disk: at the start, and after a commit failed, when only what was written since is.
-    /// `_held` is the lock of the files.
-    pub(super) fn settle(&self, _held: &files::Lock) -> Result<()> {
-        let mut found = None;
-        self.refresh(&mut found)?;
-        let mut state = found.ok_or_else(unread)?;
-        if self.is_torn(&state)? {
-            let (path, offset) = (self.journal_path(), state.next_frame);
-            tracing::warn!(
-                path = %path.display(), offset,
-                "the journal ends in a commit that was never finished, and is passed over"
-            );
-            let cleared = self.files.overwrite(&path, offset, &[0; PAGE as usize]);
-            cleared.map_err(|error| files::failed(&path, error))?;
+    /// on disk: at the start, and after a writer was cut off, who may have left what is not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if it does not hold what was
+    /// committed: by what this process has seen, and by what the last one who wrote says.
+    pub(super) fn settle(&self, held: &Held<'_>) -> Result<()> {
+        // Whoever put the checkpoint in place may have been killed before its name was on disk.
+        // What follows may write over the journal that the checkpoint before it needs.
+        self.files.sync_dir(&self.dir).map_err(|error| files::failed(&self.dir, error))?;
+        let mut known = lock(&self.state);
+        let stamp = self.stamp()?;
+        let published = self.signing.open(&self.published_note()?, &self.shown())?;
+        let mut state = self.load(published, stamp)?;
+        let base = state.committed();
+        if let Some((additions, head, end)) = self.read_journal(&state, u64::MAX)? {
+            state.go_on(additions, head, end);
+        }
+        let torn = self.is_torn(&state)?;
+        let record = held.record()?.map(|record| record.committed);
+        for before in record.iter().chain(&known.as_ref().map(State::committed)) {
+            self.holds(&state, before)?;
+        }
+        held.begin(record.unwrap_or(base))?;
+        if torn {
+            self.clear_torn(state.next_frame)?;
         }
         if state.tail.size() > state.published.size {
-            self.write_tiles(state.tail.unpublished()?, &state.head, state.published.size)?;
-            state.was_published(state.head.clone());
+            let full = self.write_tiles(state.tail.unpublished()?, state.published.size)?;
+            let stamp = self.replace_checkpoint(&state.head.note, full)?;
+            state.was_published(state.head.clone(), stamp);
         }
-        let mut shared = lock(&self.shared);
-        (shared.state, shared.doubt) = (Some(state), false);
+        held.finish(state.committed())?;
+        *known = Some(state);
         Ok(())
     }
 
-    /// Publishes everything that is known, if it is not published. `_held` is the lock of the
-    /// files.
-    pub(super) fn fold(&self, _held: &files::Lock) -> Result<()> {
+    fn clear_torn(&self, offset: u64) -> Result<()> {
+        let Some(journal) = self.open_journal()? else { return Ok(()) };
+        let path = self.journal.path();
+        tracing::warn!(
+            path = %path.display(), offset,
+            "the journal ends in a commit that was never finished, and is passed over"
+        );
+        let cleared = self.files.overwrite(&journal.file, path, offset, &[0; PAGE as usize]);
+        cleared.map_err(|error| files::failed(path, error))
+    }
+
+    /// Publishes everything that is known, if it is not published.
+    pub(super) fn fold(&self, held: &Held<'_>) -> Result<()> {
         let (staged, head, published) = {
-            let shared = lock(&self.shared);
-            let state = shared.state.as_ref().ok_or_else(unread)?;
+            let known = lock(&self.state);
+            let state = known.as_ref().ok_or_else(unread)?;
             if state.tail.size() == state.published.size {
                 return Ok(());
             }
             (state.tail.unpublished()?, state.head.clone(), state.published.size)
         };
-        self.write_tiles(staged, &head, published)?;
-        let mut shared = lock(&self.shared);
-        let state = shared.state.as_mut().ok_or_else(unread)?;
-        state.was_published(head);
-        Ok(())
+        let full = self.write_tiles(staged, published)?;
+        self.begin(held)?;
+        let stamp = self.replace_checkpoint(&head.note, full)?;
+        self.finish(held, |state| state.was_published(head, stamp))
     }
 
     /// Publishes additions that are too long for the journal. What was before is published.
@@ -115,49 +134,53 @@ impl Inner {
         &self,
         additions: Additions,
         head: Checkpoint,
-        _held: &files::Lock,
+        held: &Held<'_>,
     ) -> Result<()> {
-        let mut tail: Tail = {
-            let shared = lock(&self.shared);
-            shared.state.as_ref().ok_or_else(unread)?.tail.clone()
-        };
+        let mut tail: Tail = lock(&self.state).as_ref().ok_or_else(unread)?.tail.clone();
         tail.add(additions);
-        let published = tail.published();
-        let written = self.write_tiles(tail.unpublished()?, &head, published);
-        let shared: &mut Shared = &mut lock(&self.shared);
-        if let Err(error) = written {
-            // The checkpoint may be in place all the same: it is read again.
-            shared.state = None;
-            return Err(error);
-        }
-        let state = shared.state.as_mut().ok_or_else(unread)?;
-        (state.tail, state.head) = (tail, head.clone());
-        state.was_published(head);
-        Ok(())
+        let full = self.write_tiles(tail.unpublished()?, tail.published())?;
+        self.begin(held)?;
+        let stamp = self.replace_checkpoint(&head.note, full)?;
+        self.finish(held, |state| {
+            (state.tail, state.head) = (tail, head.clone());
+            state.was_published(head, stamp);
+        })
     }
 
-    /// Entries and tiles first, the checkpoint last, in one step.
-    fn write_tiles(&self, staged: Vec<Staged>, head: &Checkpoint, published: u64) -> Result<()> {
-        let mut grown = Vec::with_capacity(staged.len());
+    /// Puts other signatures on the published checkpoint.
+    pub(super) fn replace_note(&self, note: String, held: &Held<'_>) -> Result<()> {
+        let published = self.signing.open(&note, &self.shown())?;
+        self.begin(held)?;
+        let stamp = self.replace_checkpoint(&note, Vec::new())?;
+        self.finish(held, |state| state.is_signed(published, stamp))
+    }
+
+    /// Entries and tiles: all that a checkpoint needs, before it is replaced. Nobody looks at them
+    /// until then. Gives the folders of the partial forms of those that are full now.
+    fn write_tiles(&self, staged: Vec<Staged>, published: u64) -> Result<Vec<PathBuf>> {
         let mut written = Vec::with_capacity(staged.len());
-        let mut dirs = BTreeSet::new();
+        let (mut dirs, mut full) = (BTreeSet::new(), Vec::new());
         for (kind, index, width, bytes) in staged {
             self.sweep(kind, index, published)?;
             let path = kind.path(&self.dir, index, width);
             self.make_dirs(files::parent(&path)?, &mut dirs)?;
-            grown.push((kind, index, width));
+            if width == WIDTH {
+                full.push(kind.partials(&self.dir, index));
+            }
             written.push((path, bytes));
         }
-        let place = || written.first().map_or(self.dir.as_path(), |(path, _)| path);
-        self.files.write_each(&written).map_err(|error| files::failed(place(), error))?;
+        self.files.write_each(&written)?;
         for dir in &dirs {
             self.files.sync_dir(dir).map_err(|error| files::failed(dir, error))?;
         }
-        files::publish(&*self.files, &self.checkpoint_path(), head.note.as_bytes())?;
-        for (kind, index, _) in grown.iter().filter(|(_, _, width)| *width == WIDTH) {
-            self.remove_partials(&kind.partials(&self.dir, *index));
-        }
-        Ok(())
+        Ok(full)
+    }
+
+    /// The checkpoint last, in one step. What only the one before it needs goes then.
+    fn replace_checkpoint(&self, note: &str, full: Vec<PathBuf>) -> Result<Stamp> {
+        files::publish(&*self.files, &self.checkpoint_path(), note.as_bytes())?;
+        full.iter().for_each(|dir| self.remove_partials(dir));
+        self.stamp()
     }
 
     /// Makes a directory of tiles and those above it. All of them are to be flushed, also those

@@ -1,8 +1,7 @@
 //! The journal of a local log: commits that are not in tiles yet. `docs/formats.md` has its layout.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::ops::Range;
 
 use kaizen_core::{Bytes, Context, Digest, ErrorKind, Result};
 
@@ -81,35 +80,6 @@ pub(crate) trait Pages {
 
     /// Some of them.
     fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
-}
-
-/// A journal file, of which only as much is read as is asked for.
-pub(crate) struct Opened {
-    file: File,
-    length: u64,
-}
-
-impl Opened {
-    pub(crate) fn new(file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len().min(MAX_BYTES);
-        Ok(Self { file, length })
-    }
-
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
-impl Pages for Opened {
-    fn length(&self) -> u64 {
-        self.length
-    }
-
-    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
-    }
 }
 
 impl Pages for Vec<u8> {
@@ -250,25 +220,36 @@ pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Before) -> 
 /// # Errors
 ///
 /// If the journal cannot be read.
-pub(crate) fn read_on<F>(
+pub(crate) fn read_on<F>(pages: &dyn Pages, offset: u64, before: Before, each: F) -> Result<u64>
+where
+    F: FnMut(Frame) -> Result<Before>,
+{
+    read_until(pages, offset..u64::MAX, before, each)
+}
+
+/// Those of them that begin in this part of the journal. Gives where the last one ends.
+///
+/// # Errors
+///
+/// If the journal cannot be read.
+pub(crate) fn read_until<F>(
     pages: &dyn Pages,
-    mut offset: u64,
+    part: Range<u64>,
     before: Before,
     mut each: F,
 ) -> Result<u64>
 where
     F: FnMut(Frame) -> Result<Before>,
 {
-    let mut before = before;
-    loop {
-        match next(pages, offset, before).context(ErrorKind::Unavailable, "reading")? {
-            Found::Frame(frame) => {
-                offset += frame.length;
-                before = each(frame)?;
-            }
-            _ => return Ok(offset),
-        }
+    let (mut offset, mut before) = (part.start, before);
+    while offset < part.end
+        && let Found::Frame(frame) =
+            next(pages, offset, before).context(ErrorKind::Unavailable, "reading")?
+    {
+        offset += frame.length;
+        before = each(frame)?;
     }
+    Ok(offset)
 }
 
 #[cfg(test)]

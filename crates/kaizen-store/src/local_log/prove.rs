@@ -19,8 +19,8 @@ impl Inner {
         size: u64,
         ranges: &[Range<u64>],
     ) -> Option<Vec<Digest>> {
-        let shared = self.shared.try_lock().ok()?;
-        let tail = &shared.state.as_ref()?.tail;
+        let known = self.state.try_lock().ok()?;
+        let tail = &known.as_ref()?.tail;
         if size > tail.size() {
             return None;
         }
@@ -48,7 +48,7 @@ impl Inner {
     }
 
     /// The hash of a perfect subtree: from memory, or from its tile.
-    fn node(&self, tail: &Tail, height: u32, index: u64) -> Result<Digest> {
+    pub(super) fn node(&self, tail: &Tail, height: u32, index: u64) -> Result<Digest> {
         if let Some(hash) = tail.node(height, index) {
             return Ok(hash);
         }

@@ -41,6 +41,11 @@ impl LocalLog {
 impl Inner {
     /// What the log says that it was pruned of.
     pub(super) fn pruning(&self) -> Result<Pruning> {
+        self.pruning_of(None)
+    }
+
+    /// The same, of a log of which so many entries are known to be published.
+    fn pruning_of(&self, published: Option<u64>) -> Result<Pruning> {
         let path = self.dir.join(MARK);
         let place = path.display().to_string();
         let bytes = files::read_at_most(&path, MARK_BYTES as u64);
@@ -54,7 +59,10 @@ impl Inner {
         if known.root.is_some() && known.index == index {
             return Ok(known);
         }
-        let published = self.look(|state| Ok(state.published.size))?;
+        let published = match published {
+            Some(published) => published,
+            None => self.look(|state| Ok(state.published.size))?,
+        };
         if index >= published {
             let message = format!("{place}: entry {index}, and {published} are published");
             return Err(Error::corrupt(message));
@@ -70,8 +78,10 @@ impl Inner {
 
     /// Says durably which entry tells what was pruned, unless another tells of more.
     fn mark_pruned(&self, index: u64, first: u64) -> Result<()> {
-        let _held = self.lock_files()?;
-        if self.pruning()?.first >= first {
+        let held = self.hold()?;
+        self.catch_up(&held)?;
+        let published = lock(&self.state).as_ref().map(|state| state.published.size);
+        if self.pruning_of(published)?.first >= first {
             return Ok(());
         }
         files::publish(&*self.files, &self.dir.join(MARK), &pruning::mark(index))

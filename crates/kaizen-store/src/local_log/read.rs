@@ -36,15 +36,15 @@ impl Inner {
             next = end;
         }
         for (entry, number) in recent.iter().zip(next..) {
-            entries.push(parse(entry, number, || self.journal_path().display().to_string())?);
+            entries.push(parse(entry, number, || self.journal.path().display().to_string())?);
         }
         Ok(entries)
     }
 
     /// The hashes of the entries of a published bundle.
     pub(super) fn leaves(&self, bundle: u64, width: u64) -> Result<Vec<Digest>> {
-        let shared = lock(&self.shared);
-        let state = shared.state.as_ref().ok_or_else(crate::tail::unread)?;
+        let known = lock(&self.state);
+        let state = known.as_ref().ok_or_else(crate::tail::unread)?;
         let held = state.tail.leaves(bundle).and_then(|leaves| leaves.get(..width as usize));
         match held {
             Some(leaves) => Ok(leaves.to_vec()),

@@ -1,22 +1,32 @@
 //! What a process knows of a log, and how it learns of what others did.
 
-use std::fs::File;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
+use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result};
 
-use super::journal::{self, Before, Found, Frame, Opened};
+use super::journal::{self, Before, Found, Frame};
+use super::journal_file::Opened;
+use super::lock_file::{Committed, Held, Identity, identity};
 use super::{Inner, lock};
 use crate::files;
-use crate::tail::{Additions, Tail, edge};
+use crate::hashes::TileCache;
+use crate::merkle::leaf_hash;
+use crate::note;
+use crate::seen::Seen;
+use crate::tail::{Additions, Tail, edge, unread};
 use crate::tiles::{self, Kind, WIDTH};
 
-/// The log as this process last saw it.
+/// The log as this process last saw it. All of it was committed.
 #[derive(Debug)]
 pub(super) struct State {
     /// The published checkpoint.
     pub(super) published: Checkpoint,
+    /// Of the file that it was read from, or written to.
+    stamp: Stamp,
     /// The checkpoint that covers every entry, those in the journal too.
     pub(super) head: Checkpoint,
     pub(super) tail: Tail,
@@ -29,89 +39,223 @@ impl State {
         Before { size: self.tail.size(), root: self.tail.root() }
     }
 
+    pub(super) fn seen(&self) -> Seen {
+        Seen { size: self.head.size, root: self.head.root }
+    }
+
+    pub(super) fn committed(&self) -> Committed {
+        Committed { head: self.seen(), published: self.published.size, end: self.next_frame }
+    }
+
+    /// The journal, up to this place, holds these too, under this head.
+    pub(super) fn go_on(&mut self, additions: Additions, head: Checkpoint, next_frame: u64) {
+        self.tail.add(additions);
+        (self.head, self.next_frame) = (head, next_frame);
+    }
+
     /// Everything up to this checkpoint is in tiles now, and the journal is empty.
-    pub(super) fn was_published(&mut self, head: Checkpoint) {
+    pub(super) fn was_published(&mut self, head: Checkpoint, stamp: Stamp) {
         self.tail.publish(head.size);
-        (self.published, self.next_frame) = (head, 0);
+        self.next_frame = 0;
+        self.is_signed(head, stamp);
+    }
+
+    /// The published checkpoint has these signatures now.
+    pub(super) fn is_signed(&mut self, published: Checkpoint, stamp: Stamp) {
+        if self.head.size == published.size {
+            self.head = published.clone();
+        }
+        (self.published, self.stamp) = (published, stamp);
     }
 }
 
-/// What a process holds of a log, behind one lock.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) state: Option<State>,
-    /// A commit of this process is under way. Nobody here looks at the files meanwhile: what they
-    /// hold may not be on disk yet.
-    pub(super) writing: bool,
-    /// A commit of this process failed, and what it wrote to the journal may be there for this
-    /// machine without being on disk. It is written anew before anybody looks at it.
-    pub(super) doubt: bool,
+/// Tells a file from the one that it was, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    identity: Identity,
+    length: u64,
+    changed: [(i64, i64); 2],
 }
 
-/// How often a log may be published anew while it is being looked at.
-const TRIES: u32 = 100;
+impl Stamp {
+    /// That of the file of this name, if there is one.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(now) => {
+                let changed = [(now.mtime(), now.mtime_nsec()), (now.ctime(), now.ctime_nsec())];
+                Ok(Some(Self { identity: identity(&now), length: now.len(), changed }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(files::failed(path, error)),
+        }
+    }
+}
+
+/// How often whoever looks tries again that somebody came in between, before it waits for its turn;
+/// and if it may not write, and so has no turn.
+const TRIES: u32 = 3;
+const TRIES_OF_A_READER: u32 = 100;
 
 impl Inner {
     /// Brings what is known up to date, and gives it to `look`.
+    ///
+    /// What is seen was committed: it is not seen while it may not be on disk yet, and what a
+    /// writer that was cut off has left is brought to an end first, by whoever may write.
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> Result<T>) -> Result<T> {
-        if lock(&self.shared).doubt {
-            let held = self.lock_files()?;
-            self.settle(&held)?;
-        }
-        let mut shared = lock(&self.shared);
-        if !(shared.writing && shared.state.is_some()) {
-            self.refresh(&mut shared.state)?;
-        }
-        look(shared.state.as_ref().context(ErrorKind::Internal, "log: it was not read")?)
-    }
-
-    /// Reads the published checkpoint if it is another one, and the frames that came since.
-    pub(super) fn refresh(&self, state: &mut Option<State>) -> Result<()> {
-        for _ in 0..TRIES {
-            let note = self.published_note()?;
-            let note =
-                note.context(ErrorKind::Corrupt, format!("{}: it is missing", self.shown()))?;
-            let known = state.take().filter(|known| known.published.note == note);
-            let mut known = match known {
-                Some(known) => known,
-                None => self.load(note)?,
+        let writes = self.signing.may_write().is_ok();
+        let mut failed = None;
+        for _ in 0..if writes { TRIES } else { TRIES_OF_A_READER } {
+            let mut known = lock(&self.state);
+            // Read while no thread of this process moves on, so that it is not behind.
+            let record = self.lock_file.read()?;
+            let followed = match &record {
+                Some(record) => self.follow(&mut known, &record.committed),
+                None if writes => break,
+                None => self.follow_files(&mut known),
             };
-            self.read_journal(&mut known)?;
-            let same = self.published_note()?.is_some_and(|now| now == known.published.note);
-            *state = Some(known);
-            if same {
-                return Ok(());
+            match followed {
+                Ok(()) => {
+                    // If somebody has the lock, what is being written is not committed yet.
+                    let cut_off = writes && record.is_some_and(|record| record.unfinished);
+                    let held = if cut_off { self.lock_file.hold_at_once()? } else { None };
+                    let Some(held) = held else {
+                        return look(known.as_ref().ok_or_else(unread)?);
+                    };
+                    drop(known);
+                    self.catch_up(&held)?;
+                }
+                // It is damaged, or somebody moved on meanwhile.
+                Err(error) if error.kind() == ErrorKind::Corrupt => failed = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        let message = format!("{}: it changes all the time", self.shown());
-        Err(Error::new(ErrorKind::Unavailable, message))
+        if !writes && let Some(error) = failed {
+            return Err(error);
+        }
+        // Now nobody moves on.
+        let held = self.hold()?;
+        self.catch_up(&held)?;
+        look(lock(&self.state).as_ref().ok_or_else(unread)?)
+    }
+
+    /// Goes on to what the files hold, where nobody says what is committed: in a copy, or after a
+    /// power cut. For one who may not write, and cannot have it said.
+    fn follow_files(&self, known: &mut Option<State>) -> Result<()> {
+        let stamp = self.stamp()?;
+        if let Some(state) = known.as_mut().filter(|state| state.stamp == stamp) {
+            if let Some((additions, head, end)) = self.read_journal(state, u64::MAX)? {
+                state.go_on(additions, head, end);
+            }
+            return Ok(());
+        }
+        let published = self.signing.open(&self.published_note()?, &self.shown())?;
+        let mut state = self.load(published, stamp)?;
+        if let Some((additions, head, end)) = self.read_journal(&state, u64::MAX)? {
+            state.go_on(additions, head, end);
+        }
+        if self.stamp()? != stamp {
+            return Err(Error::corrupt(format!("{}: it changes all the time", self.shown())));
+        }
+        if let Some(known) = known {
+            self.holds(&state, &known.committed())?;
+        }
+        *known = Some(state);
+        Ok(())
+    }
+
+    /// Brings what is known up to date, while nobody else writes.
+    pub(super) fn catch_up(&self, held: &Held<'_>) -> Result<()> {
+        match held.record()? {
+            Some(record) if !record.unfinished => {
+                self.follow(&mut lock(&self.state), &record.committed)
+            }
+            _ => self.settle(held),
+        }
+    }
+
+    /// Goes on from what is known to what is committed. If that fails, what is known stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] if the files do not hold it: they are damaged, or were replaced by
+    /// those of another time. Without the lock it may only mean that somebody moved on.
+    fn follow(&self, known: &mut Option<State>, committed: &Committed) -> Result<()> {
+        let stamp = self.stamp()?;
+        let same =
+            |state: &State| state.stamp == stamp && state.published.size == committed.published;
+        if let Some(state) = known.as_mut().filter(|state| same(state)) {
+            return self.read_on(state, committed);
+        }
+        let published = self.signing.open(&self.published_note()?, &self.shown())?;
+        if published.size != committed.published {
+            let (found, wanted) = (published.size, committed.published);
+            let shown = self.shown();
+            let message = format!("{shown}: it has {found} entries, and {wanted} were published");
+            return Err(Error::corrupt(message));
+        }
+        if let Some(state) = known
+            && (state.published.size, state.published.root) == (published.size, published.root)
+        {
+            state.is_signed(published, stamp);
+            return self.read_on(state, committed);
+        }
+        let mut state = self.load(published, stamp)?;
+        self.read_on(&mut state, committed)?;
+        if let Some(known) = known {
+            self.holds(&state, &known.committed())?;
+        }
+        *known = Some(state);
+        Ok(())
+    }
+
+    /// Checks that a log that was read anew holds what was committed before.
+    pub(super) fn holds(&self, state: &State, before: &Committed) -> Result<()> {
+        let size = state.tail.size();
+        let lost = size < before.head.size && state.published.size >= before.published;
+        let place = if lost { self.journal.path() } else { &self.checkpoint_path() };
+        let found = before.head.is_within(size, &place.display().to_string(), |height, index| {
+            self.node(&state.tail, height, index)
+        });
+        if found.is_err() {
+            // These are of a log that is not gone on with.
+            *lock(&self.tiles) = TileCache::default();
+        }
+        found
+    }
+
+    /// That of the checkpoint.
+    pub(super) fn stamp(&self) -> Result<Stamp> {
+        Stamp::of(&self.checkpoint_path())?.ok_or_else(|| self.no_checkpoint())
     }
 
     pub(super) fn checkpoint_path(&self) -> PathBuf {
         self.dir.join("checkpoint")
     }
 
-    pub(super) fn journal_path(&self) -> PathBuf {
-        self.dir.join("journal")
-    }
-
     pub(super) fn shown(&self) -> String {
         self.checkpoint_path().display().to_string()
     }
 
-    /// The note that is published, as it stands there.
-    pub(super) fn published_note(&self) -> Result<Option<String>> {
-        let Some(bytes) = files::read(&self.checkpoint_path())? else { return Ok(None) };
-        String::from_utf8(bytes).map(Some).context(ErrorKind::Corrupt, self.shown())
+    pub(super) fn no_checkpoint(&self) -> Error {
+        Error::corrupt(format!("{}: it is missing", self.shown()))
     }
 
-    /// The published log, whose right edge must have the root that was signed.
-    fn load(&self, note: String) -> Result<State> {
-        // Whoever put the checkpoint in place may have been killed before its name was on disk.
-        // What follows may write over the journal that the checkpoint before it needs.
-        self.files.sync_dir(&self.dir).map_err(|error| files::failed(&self.dir, error))?;
-        let published = self.signing.open(&note, &self.shown())?;
+    /// The note that is published, as it stands there.
+    pub(super) fn published_note(&self) -> Result<String> {
+        let bytes = files::read_at_most(&self.checkpoint_path(), note::MAX_BYTES as u64);
+        let bytes = bytes.map_err(|error| match error.kind() {
+            ErrorKind::Limit => Error::corrupt(error.to_string()),
+            _ => error,
+        })?;
+        let bytes = bytes.ok_or_else(|| self.no_checkpoint())?;
+        String::from_utf8(bytes).context(ErrorKind::Corrupt, self.shown())
+    }
+
+    /// The log that is published, whose right edge must have the root that was signed.
+    pub(super) fn load(&self, published: Checkpoint, stamp: Stamp) -> Result<State> {
         let size = published.size;
+        // It may be another log than that of which these are.
+        *lock(&self.tiles) = TileCache::default();
         let mut tiles = Vec::new();
         for (kind, index, width) in edge(size) {
             tiles.push(match width {
@@ -134,23 +278,16 @@ impl Inner {
             let entries = self.bundle(size / WIDTH, size % WIDTH, &tiles[0])?;
             tail = Tail::new(size, tiles, entries);
         }
-        Ok(State { head: published.clone(), published, tail, next_frame: 0 })
+        Ok(State { head: published.clone(), published, stamp, tail, next_frame: 0 })
     }
 
     /// The entries of a bundle, whose hashes must be these.
-    pub(super) fn bundle(
-        &self,
-        index: u64,
-        width: u64,
-        hashes: &[kaizen_core::Digest],
-    ) -> Result<Vec<Bytes>> {
+    pub(super) fn bundle(&self, index: u64, width: u64, hashes: &[Digest]) -> Result<Vec<Bytes>> {
         let (path, bytes) = Kind::Entries.read(&self.dir, index, width)?;
         let bytes = Bytes::from(bytes);
         let entries = tiles::exact_entries(&path, &bytes, width)?;
-        let altered = entries
-            .iter()
-            .zip(hashes)
-            .position(|(entry, hash)| crate::merkle::leaf_hash(entry) != *hash);
+        let altered =
+            entries.iter().zip(hashes).position(|(entry, hash)| leaf_hash(entry) != *hash);
         if let Some(at) = altered {
             let tile = Kind::Hashes(0).path(&self.dir, index, width);
             let (path, tile, number) = (path.display(), tile.display(), index * WIDTH + at as u64);
@@ -160,40 +297,57 @@ impl Inner {
         Ok(entries.into_iter().map(|entry| bytes.slice_ref(entry)).collect())
     }
 
-    /// Adds what the journal has beyond what is known. What this process has not written itself
-    /// is flushed before it is believed: whoever wrote it may have been killed before that.
-    fn read_journal(&self, state: &mut State) -> Result<()> {
-        let Some(journal) = self.open_journal()? else { return Ok(()) };
+    /// Adds what the journal has beyond what is known, and was committed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] naming the journal, if that is not all there.
+    fn read_on(&self, state: &mut State, committed: &Committed) -> Result<()> {
+        if state.committed() == *committed {
+            return Ok(());
+        }
+        let before = state.next_frame;
+        let read = self.read_journal(state, committed.end)?;
+        let Some((additions, head, end)) = read else {
+            return Err(damaged(self.journal.path(), before));
+        };
+        let found = Seen { size: head.size, root: head.root };
+        if end != committed.end || found != committed.head {
+            return Err(damaged(self.journal.path(), end));
+        }
+        state.go_on(additions, head, end);
+        Ok(())
+    }
+
+    /// What the journal has beyond what is known, in frames that begin before `until`: what they
+    /// add, the last head, and where the last one ends. `None` if there is none.
+    pub(super) fn read_journal(
+        &self,
+        state: &State,
+        until: u64,
+    ) -> Result<Option<(Additions, Checkpoint, u64)>> {
+        let Some(journal) = self.open_journal()? else { return Ok(None) };
         let mut additions = state.tail.additions();
         let mut note = None;
-        let path = self.journal_path();
-        let end = journal::read_on(&journal, state.next_frame, state.before(), |frame| {
+        let path = self.journal.path().display();
+        let part = state.next_frame..until;
+        let end = journal::read_until(&*journal, part, state.before(), |frame| {
             take_in(&mut additions, &frame);
             note = Some(frame.note);
             Ok(Before { size: additions.peaks.size(), root: additions.peaks.root() })
         });
-        let end = end.map_err(|error| {
-            Error::new(error.kind(), path.display().to_string()).with_source(error)
-        })?;
-        let Some(note) = note else { return Ok(()) };
-        journal.flush().map_err(|error| files::failed(&path, error))?;
-        let head = self.signing.open(&note, &path.display().to_string())?;
+        let end =
+            end.map_err(|error| Error::new(error.kind(), path.to_string()).with_source(error))?;
+        let Some(note) = note else { return Ok(None) };
+        let head = self.signing.open(&note, &path.to_string())?;
         if (head.size, head.root) != (additions.peaks.size(), additions.peaks.root()) {
-            let message = format!("{}: its entries have not the root signed", path.display());
-            return Err(Error::corrupt(message));
+            return Err(Error::corrupt(format!("{path}: its entries have not the root signed")));
         }
-        state.tail.add(additions);
-        (state.head, state.next_frame) = (head, end);
-        Ok(())
+        Ok(Some((additions, head, end)))
     }
 
-    pub(super) fn open_journal(&self) -> Result<Option<Opened>> {
-        let path = self.journal_path();
-        match File::open(&path).and_then(Opened::new) {
-            Ok(journal) => Ok(Some(journal)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(files::failed(&path, error)),
-        }
+    pub(super) fn open_journal(&self) -> Result<Option<Arc<Opened>>> {
+        self.journal.open(&*self.files)
     }
 
     /// Whether what lies after the last commit in the journal was begun and never finished.
@@ -203,22 +357,22 @@ impl Inner {
     /// [`ErrorKind::Corrupt`] if it is more than that: a commit that was acknowledged is damaged.
     pub(super) fn is_torn(&self, state: &State) -> Result<bool> {
         let Some(journal) = self.open_journal()? else { return Ok(false) };
-        let path = self.journal_path();
-        let found = journal::after_the_last(&journal, state.next_frame, state.before());
-        match found.map_err(|error| files::failed(&path, error))? {
-            Found::Damaged => Err(damaged(&path, state.next_frame)),
+        let path = self.journal.path();
+        let found = journal::after_the_last(&*journal, state.next_frame, state.before());
+        match found.map_err(|error| files::failed(path, error))? {
+            Found::Damaged => Err(damaged(path, state.next_frame)),
             found => Ok(matches!(found, Found::Torn)),
         }
     }
 }
 
 /// The error of a journal whose commits are not what they were.
-pub(super) fn damaged(path: &std::path::Path, offset: u64) -> Error {
+fn damaged(path: &Path, offset: u64) -> Error {
     Error::corrupt(format!("{}: the commit at byte {offset} is damaged", path.display()))
 }
 
 /// Adds the entries of a frame.
-pub(super) fn take_in(additions: &mut Additions, frame: &Frame) {
+fn take_in(additions: &mut Additions, frame: &Frame) {
     for entry in &frame.entries {
         additions.push(entry.clone());
     }

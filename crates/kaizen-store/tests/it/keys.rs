@@ -137,6 +137,7 @@ async fn no_log_line_shows_a_private_key() {
     let mut bytes = std::fs::read(&journal).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&journal, bytes).unwrap();
+    std::fs::remove_file(dir.path().join("log/checkpoint.lock")).unwrap();
     let log = LocalLog::open(dir.path().join("log"), signer.clone()).await.unwrap();
     tracing::info!(?signer, ?log, "everything that there is");
     let shown = String::from_utf8(traces.0.lock().unwrap().clone()).unwrap();
@@ -157,4 +158,69 @@ fn a_name_that_the_note_format_cannot_hold_is_invalid() {
         let error = Ed25519Signer::from_seed(name, [0; 32]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{name:?}");
     }
+}
+
+/// A key that is kept elsewhere.
+#[derive(Debug)]
+struct Remote {
+    key: Ed25519Signer,
+    does: Mutex<Does>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Sign,
+    Hang,
+    SignWithAnother,
+}
+
+#[kaizen_core::async_trait]
+impl Signer for Remote {
+    fn name(&self) -> &str {
+        self.key.name()
+    }
+
+    fn public_key(&self) -> [u8; 32] {
+        self.key.public_key()
+    }
+
+    async fn sign(&self, message: &[u8]) -> kaizen_core::Result<[u8; 64]> {
+        // It takes more than one turn of the executor.
+        tokio::task::yield_now().await;
+        let does = *self.does.lock().unwrap();
+        match does {
+            Does::Sign => self.key.sign(message).await,
+            Does::Hang => std::future::pending().await,
+            Does::SignWithAnother => {
+                Ed25519Signer::from_seed(self.key.name(), [66; 32])?.sign(message).await
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = || Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
+    let signer = Arc::new(Remote { key: key(), does: Mutex::new(Does::Sign) });
+    let limit = std::time::Duration::from_millis(100);
+    let log = LocalLog::builder(dir.path(), signer.clone()).sign_within(limit);
+    let log = log.open().await.unwrap();
+    let other = LocalLog::open(dir.path(), Arc::new(key())).await.unwrap();
+    log.append(&[entry(0)], None).await.unwrap();
+    for (does, kind, says) in [
+        (Does::Hang, ErrorKind::Unavailable, "signer `example.com/log`: no signature within 0.1 s"),
+        (Does::SignWithAnother, ErrorKind::Corrupt, "example.com/log"),
+    ] {
+        *signer.does.lock().unwrap() = does;
+        let size = other.size().await.unwrap();
+        let error = log.append(&[entry(1)], None).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(log.size().await.unwrap(), size);
+        assert_eq!(other.append(&[entry(2)], None).await.unwrap(), size..size + 1);
+    }
+    *signer.does.lock().unwrap() = Does::Sign;
+    assert_eq!(log.append(&[entry(3)], None).await.unwrap(), 3..4);
+    LocalLog::verify(dir.path(), log.key()).await.unwrap();
 }

@@ -1,0 +1,330 @@
+//! The file `checkpoint.lock`: whoever holds its lock may write to the log, and says in the file
+//! what is committed. Whoever only reads believes that, and needs no lock.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+
+use kaizen_core::{Digest, Result};
+
+use super::lock;
+use crate::files;
+use crate::seen::Seen;
+
+const MAGIC: [u8; 8] = *b"KZLOGLCK";
+const VERSION: u32 = 1;
+/// How long a record is without the digest at its end.
+const BODY: usize = 72;
+const RECORD: usize = BODY + 32;
+
+/// What is committed in a log: flushed, and so acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    /// The head over all of it.
+    pub(super) head: Seen,
+    /// How many entries are in tiles.
+    pub(super) published: u64,
+    /// Where the journal ends that holds the others.
+    pub(super) end: u64,
+}
+
+/// What the last one who held the lock says in its file.
+///
+/// It is never flushed. It tells one process what another did before it was killed, and for that
+/// the memory of the machine will do. After a power cut it may be an earlier one, which is true of
+/// what was committed then: the log has at least that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) committed: Committed,
+    /// Something is being written beyond that; or whoever did so was killed, or failed.
+    pub(super) unfinished: bool,
+}
+
+impl Record {
+    fn to_bytes(self) -> [u8; RECORD] {
+        let Committed { head, published, end } = self.committed;
+        let mut bytes = [0; RECORD];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&u32::from(self.unfinished).to_le_bytes());
+        bytes[16..24].copy_from_slice(&head.size.to_le_bytes());
+        bytes[24..56].copy_from_slice(head.root.as_bytes());
+        bytes[56..64].copy_from_slice(&published.to_le_bytes());
+        bytes[64..BODY].copy_from_slice(&end.to_le_bytes());
+        let digest = Digest::of(&bytes[..BODY]);
+        bytes[BODY..].copy_from_slice(digest.as_bytes());
+        bytes
+    }
+
+    /// The record in these bytes; `None` if there is none that is whole.
+    fn parse(bytes: &[u8; RECORD]) -> Option<Self> {
+        let integer = |at: usize| bytes[at..].first_chunk().map(|found| u64::from_le_bytes(*found));
+        let flag = match bytes[12..16] {
+            [0, 0, 0, 0] => false,
+            [1, 0, 0, 0] => true,
+            _ => return None,
+        };
+        let known = bytes[..8] == MAGIC && bytes[8..12] == VERSION.to_le_bytes();
+        if !known || bytes[BODY..] != *Digest::of(&bytes[..BODY]).as_bytes() {
+            return None;
+        }
+        let head =
+            Seen { size: integer(16)?, root: Digest::from_bytes(*bytes[24..].first_chunk()?) };
+        let committed = Committed { head, published: integer(56)?, end: integer(64)? };
+        Some(Self { committed, unfinished: flag })
+    }
+}
+
+/// Who is next, of the threads of this process that write: in the order in which they came. The
+/// lock of a file does not tell threads apart that share a handle.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The number of the next one who comes, and of the one whose turn it is.
+    next: Mutex<(u64, u64)>,
+    passed: Condvar,
+}
+
+/// Somebody's turn, until this is dropped.
+#[derive(Debug)]
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn wait(&self) -> Turn<'_> {
+        let mut next = lock(&self.next);
+        let mine = next.0;
+        next.0 += 1;
+        while next.1 != mine {
+            next = self.passed.wait(next).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        Turn(self)
+    }
+
+    fn at_once(&self) -> Option<Turn<'_>> {
+        let mut next = lock(&self.next);
+        if next.0 != next.1 {
+            return None;
+        }
+        next.0 += 1;
+        Some(Turn(self))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.next).1 += 1;
+        self.0.passed.notify_all();
+    }
+}
+
+/// Which file bears a name: of two files that are there at the same time, no two have the same.
+pub(super) type Identity = (u64, u64);
+
+/// Which file bears this name now.
+pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The file, kept open.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    path: PathBuf,
+    /// Whether it may be made.
+    writes: bool,
+    turns: Turns,
+    opened: Mutex<Option<(Identity, Arc<File>)>>,
+}
+
+/// The right to write to the log, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    path: &'a Path,
+    file: Arc<File>,
+    _turn: Turn<'a>,
+}
+
+impl LockFile {
+    /// The lock of a log that this process may write to, or may only read.
+    pub(super) fn new(path: PathBuf, writes: bool) -> Self {
+        Self { path, writes, turns: Turns::default(), opened: Mutex::default() }
+    }
+
+    /// Waits until nobody else, here or in another process, may write.
+    pub(super) fn hold(&self) -> Result<Held<'_>> {
+        let turn = self.turns.wait();
+        let mut file = self.file()?;
+        loop {
+            file.lock().map_err(|error| self.failed(error))?;
+            // Locked is the file that bore the name then. Others lock the one that does now.
+            let now = self.file()?;
+            if Arc::ptr_eq(&file, &now) {
+                return Ok(Held { path: &self.path, file, _turn: turn });
+            }
+            file.unlock().map_err(|error| self.failed(error))?;
+            file = now;
+        }
+    }
+
+    /// The right to write, if nobody else has it just now.
+    pub(super) fn hold_at_once(&self) -> Result<Option<Held<'_>>> {
+        let Some(turn) = self.turns.at_once() else { return Ok(None) };
+        let file = self.file()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Held { path: &self.path, file, _turn: turn })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(self.failed(error)),
+        }
+    }
+
+    /// What the file says; `None` if nothing that is whole.
+    pub(super) fn read(&self) -> Result<Option<Record>> {
+        if !self.writes && !self.path.exists() {
+            return Ok(None);
+        }
+        let file = self.file()?;
+        read(&file).map_err(|error| self.failed(error))
+    }
+
+    /// The file that bears the name now.
+    fn file(&self) -> Result<Arc<File>> {
+        let mut opened = lock(&self.opened);
+        let now = match fs::metadata(&self.path) {
+            Ok(metadata) => Some(identity(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(self.failed(error)),
+        };
+        if let Some((known, file)) = &*opened
+            && now == Some(*known)
+        {
+            return Ok(Arc::clone(file));
+        }
+        let mut options = File::options();
+        options.create(self.writes).read(true).write(self.writes).truncate(false);
+        let file = options.open(&self.path).map_err(|error| self.failed(error))?;
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
+        let file = Arc::new(file);
+        *opened = Some((identity(&metadata), Arc::clone(&file)));
+        Ok(file)
+    }
+
+    fn failed(&self, error: io::Error) -> kaizen_core::Error {
+        files::failed(&self.path, error)
+    }
+}
+
+fn read(file: &File) -> io::Result<Option<Record>> {
+    let mut bytes = [0; RECORD];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(Record::parse(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Held<'_> {
+    /// What the last one who held the lock says; `None` if nothing that is whole.
+    pub(super) fn record(&self) -> Result<Option<Record>> {
+        read(&self.file).map_err(|error| files::failed(self.path, error))
+    }
+
+    /// Says that something is about to be written beyond what is committed.
+    pub(super) fn begin(&self, committed: Committed) -> Result<()> {
+        self.write(Record { committed, unfinished: true })
+    }
+
+    /// Says what is committed now.
+    pub(super) fn finish(&self, committed: Committed) -> Result<()> {
+        self.write(Record { committed, unfinished: false })
+    }
+
+    fn write(&self, record: Record) -> Result<()> {
+        let written = self.file.write_all_at(&record.to_bytes(), 0);
+        written.map_err(|error| files::failed(self.path, error))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "lock not given back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(size: u64) -> Committed {
+        let head = Seen { size, root: Digest::of(size.to_be_bytes()) };
+        Committed { head, published: size / 2, end: 4096 * size }
+    }
+
+    #[test]
+    fn a_record_comes_back_and_one_with_any_changed_byte_is_none() {
+        for unfinished in [false, true] {
+            let record = Record { committed: committed(77), unfinished };
+            let bytes = record.to_bytes();
+            assert_eq!(Record::parse(&bytes), Some(record));
+            for at in 0..RECORD {
+                let mut changed = bytes;
+                changed[at] ^= 1 << (at % 8);
+                assert_eq!(Record::parse(&changed), None, "{at}");
+            }
+        }
+        assert_eq!(Record::parse(&[0; RECORD]), None);
+    }
+
+    #[test]
+    fn one_holds_the_lock_at_a_time_and_a_file_that_takes_the_name_is_the_lock_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint.lock");
+        let (one, other) = (LockFile::new(path.clone(), true), LockFile::new(path.clone(), true));
+        assert_eq!(one.read().unwrap(), None);
+        let held = one.hold().unwrap();
+        assert!(one.hold_at_once().unwrap().is_none());
+        assert!(other.hold_at_once().unwrap().is_none());
+        held.begin(committed(3)).unwrap();
+        assert_eq!(
+            other.read().unwrap(),
+            Some(Record { committed: committed(3), unfinished: true })
+        );
+        held.finish(committed(4)).unwrap();
+        drop(held);
+        let held = other.hold_at_once().unwrap().unwrap();
+        assert_eq!(held.record().unwrap().unwrap().committed, committed(4));
+        drop(held);
+
+        fs::remove_file(&path).unwrap();
+        let held = one.hold().unwrap();
+        assert_eq!(held.record().unwrap(), None);
+        assert!(other.hold_at_once().unwrap().is_none(), "both see the new one");
+        drop(held);
+        assert!(other.hold_at_once().unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_came_first_holds_the_lock_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LockFile::new(dir.path().join("checkpoint.lock"), true);
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let held = file.hold().unwrap();
+            for number in 1..=5 {
+                scope.spawn({
+                    let (file, order) = (&file, &order);
+                    move || {
+                        let _held = file.hold().unwrap();
+                        lock(order).push(number);
+                    }
+                });
+                while lock(&file.turns.next).0 != number + 1 {
+                    std::thread::yield_now();
+                }
+            }
+            drop(held);
+        });
+        assert_eq!(order.into_inner().unwrap(), [1, 2, 3, 4, 5]);
+    }
+}
