@@ -166,13 +166,17 @@ async fn a_log_survives_a_failure_at_every_file_operation() {
         ]
     });
     let cases = CASES.into_iter().map(|(torn, then)| (torn, then, Then::GoesOn, false));
+    let mut trials = tokio::task::JoinSet::new();
     for case in cases.chain(later) {
-        let mut operations = 0;
-        while survives(operations, case).await {
-            operations += 1;
-        }
-        assert!(operations > 30, "the appends take {operations} operations");
+        trials.spawn(async move {
+            let mut operations = 0;
+            while survives(operations, case).await {
+                operations += 1;
+            }
+            assert!(operations > 30, "the appends take {operations} operations");
+        });
     }
+    trials.join_all().await;
 }
 
 /// Makes a journal, with the disk failing after `operations`; goes on, and then the power fails.

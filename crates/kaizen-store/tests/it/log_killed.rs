@@ -264,7 +264,7 @@ fn two_are_killed(dir: &Path, round: u64, random: &mut u64) -> Vec<Said> {
     let start = |half| Writer::start(dir, format!("{round}-{half}"));
     let mut writers = [start(0), start(1)];
     // Every fourth time at any time, also while it opens the log.
-    if round % 4 != 0 {
+    if !round.is_multiple_of(4) {
         writers.iter_mut().for_each(Writer::ready);
     }
     let mut said = Vec::new();

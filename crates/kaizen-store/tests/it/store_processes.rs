@@ -76,7 +76,7 @@ async fn two_processes_are_killed(rounds: u64) {
         };
         let mut writers = [start(0), start(1)];
         for writer in &mut writers {
-            std::thread::sleep(Duration::from_millis(random.random_range(5..120)));
+            std::thread::sleep(Duration::from_millis(random.random_range(5..60)));
             writer.kill().unwrap();
             // Killed, and not ended by an error of its own.
             assert_eq!(writer.wait().unwrap().signal(), Some(9));
@@ -105,7 +105,7 @@ async fn two_processes_are_killed(rounds: u64) {
 
 #[tokio::test]
 async fn two_processes_that_are_killed_at_random_lose_nothing_that_was_acknowledged() {
-    two_processes_are_killed(20).await;
+    two_processes_are_killed(60).await;
 }
 
 #[tokio::test]
