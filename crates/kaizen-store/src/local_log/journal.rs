@@ -79,7 +79,7 @@ pub(crate) trait Pages {
     fn length(&self) -> u64;
 
     /// Some of them.
-    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes>;
 }
 
 impl Pages for Vec<u8> {
@@ -87,12 +87,29 @@ impl Pages for Vec<u8> {
         self.len() as u64
     }
 
-    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let from = offset as usize;
-        self.get(from..from + length)
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the journal ends before"))
+        self.get(from..from + length).map(Bytes::copy_from_slice).ok_or_else(ends)
     }
+}
+
+/// Nothing is copied.
+impl Pages for Bytes {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let from = offset as usize;
+        if from + length > self.len() {
+            return Err(ends());
+        }
+        Ok(self.slice(from..from + length))
+    }
+}
+
+fn ends() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the journal ends before")
 }
 
 fn integer(bytes: &[u8], at: usize) -> u64 {
@@ -149,7 +166,6 @@ pub(crate) fn next(pages: &dyn Pages, offset: u64, before: Before) -> io::Result
     if frame[..HEAD] != head[..] || !is_whole(&frame) {
         return Ok(Found::Torn);
     }
-    let frame = Bytes::from(frame);
     let count = frame[12..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let parsed = split(&frame.slice(HEAD..HEAD + entries), count);
     let note = String::from_utf8(frame[HEAD + entries..HEAD + entries + note].to_vec()).ok();
@@ -190,7 +206,7 @@ pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Before) -> 
     if !claims(&head, before)
         && let Some((whole, ..)) = lengths(&head, room)
     {
-        let mut frame = pages.read(offset, whole)?;
+        let mut frame = pages.read(offset, whole)?.to_vec();
         frame[..8].copy_from_slice(&MAGIC);
         frame[8..12].copy_from_slice(&VERSION.to_le_bytes());
         frame[16..24].copy_from_slice(&before.size.to_le_bytes());

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use kaizen_core::Result;
+use kaizen_core::{Bytes, Result};
 
 use super::journal::{MAX_BYTES, Pages};
 use super::lock;
@@ -26,10 +26,10 @@ impl Pages for Opened {
         self.length
     }
 
-    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }
 

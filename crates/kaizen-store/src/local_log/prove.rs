@@ -6,7 +6,6 @@ use std::sync::Arc;
 use kaizen_core::{Context, Digest, Error, ErrorKind, Result};
 
 use super::{Inner, lock};
-use crate::files;
 use crate::hashes::{FullTile, TileKey, hash_of, tile_of, within};
 use crate::tail::{HEIGHTS, Tail};
 use crate::tiles::{self, Kind, WIDTH};
@@ -64,7 +63,7 @@ impl Inner {
         }
         let (level, index) = key;
         let path = Kind::Hashes(level).full(&self.dir, index);
-        let bytes = files::read(&path)?;
+        let bytes = Kind::Hashes(level).read_file(&path)?;
         let bytes =
             bytes.context(ErrorKind::Corrupt, format!("{}: it is missing", path.display()))?;
         let tile = Arc::new(FullTile::new(tiles::hashes_of(&path, &bytes, WIDTH)?));

@@ -52,7 +52,7 @@ impl Journal {
         let (attempts, frame) = rest.split_at_checked(count.checked_mul(size_of::<Attempt>())?)?;
         let (attempts, _) = attempts.as_chunks();
         let before = journal::continues(frame)?;
-        match journal::next(&frame.to_vec(), 0, before).ok()? {
+        match journal::next(&bytes.slice_ref(frame), 0, before).ok()? {
             Found::Frame(frame) => Some(Self { before, attempts: attempts.to_vec(), frame }),
             _ => None,
         }
