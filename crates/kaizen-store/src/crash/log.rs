@@ -298,7 +298,8 @@ async fn nobody_sees_a_commit_before_it_is_flushed() {
     let seen = tokio::task::spawn_blocking(move || seen.recv_timeout(Duration::from_secs(30)));
     seen.await.unwrap().unwrap();
     // What it wrote is in the journal for this machine.
-    for log in [&reader, &writer] {
+    let without_key = LocalLog::reader(dir.path(), reader.key()).await.unwrap();
+    for log in [&reader, &writer, &without_key] {
         assert_eq!(log.size().await.unwrap(), 1);
         assert_eq!(log.read(0..1).await.unwrap(), [entry(0)]);
         assert_eq!(log.read(0..2).await.unwrap_err().kind(), ErrorKind::NotFound);
@@ -306,7 +307,7 @@ async fn nobody_sees_a_commit_before_it_is_flushed() {
     fail.send(()).unwrap();
     assert_eq!(writing.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(reader.append(&[entry(2)], None).await.unwrap(), 1..2);
-    for log in [&reader, &writer] {
+    for log in [&reader, &writer, &without_key] {
         assert_eq!(log.read(0..2).await.unwrap(), [entry(0), entry(2)]);
     }
     LocalLog::verify(dir.path(), reader.key()).await.unwrap();
