@@ -313,6 +313,41 @@ async fn nobody_sees_a_commit_before_it_is_flushed() {
     LocalLog::verify(dir.path(), reader.key()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_go_on_while_publications_fail() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut trial = Trial::begin(scratch.path().join("log"), String::new()).await;
+    assert!(trial.append(600).await.is_empty());
+    let without_key = LocalLog::reader(&trial.dir, trial.signer.verifier()).await.unwrap();
+    for operations in 0..60 {
+        let reading = {
+            let log = trial.log.clone();
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    match log.read(0..600).await {
+                        Ok(read) => assert_eq!(read.len(), 600),
+                        // It is up to readers too to bring to an end what was cut off.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+                    }
+                }
+            })
+        };
+        trial.disk.fail_after(Some(operations), false);
+        let in_flight = trial.append(600).await;
+        reading.await.unwrap();
+        // Whoever has no key reads whatever state this was left in.
+        assert_eq!(without_key.read(0..600).await.unwrap(), trial.entries[..600]);
+        trial.disk.fail_after(None, false);
+        let done = in_flight.is_empty();
+        trial.find(in_flight).await;
+        if done {
+            break;
+        }
+    }
+    assert!(trial.append(1).await.is_empty());
+    trial.check().await;
+}
+
 /// Prunes, with the disk failing after `operations`. Returns whether it failed at all.
 async fn survives_pruning(operations: u32, torn: bool, then: Then) -> bool {
     let scratch = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result};
 
@@ -91,10 +92,11 @@ impl Stamp {
     }
 }
 
-/// How often whoever looks tries again that somebody came in between, before it waits for its turn;
-/// and if it may not write, and so has no turn.
+/// How often whoever looks tries again that somebody came in between, before it waits for its turn.
 const TRIES: u32 = 3;
+/// How often, if it may not write, and so has no turn; and how long it waits in between.
 const TRIES_OF_A_READER: u32 = 100;
+const PAUSE_OF_A_READER: Duration = Duration::from_millis(2);
 
 impl Inner {
     /// Brings what is known up to date, and gives it to `look`.
@@ -102,40 +104,57 @@ impl Inner {
     /// What is seen was committed: it is not seen while it may not be on disk yet, and what a
     /// writer that was cut off has left is brought to an end first, by whoever may write.
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> Result<T>) -> Result<T> {
-        let writes = self.signing.may_write().is_ok();
-        let mut failed = None;
-        for _ in 0..if writes { TRIES } else { TRIES_OF_A_READER } {
+        if self.signing.may_write().is_err() {
+            return self.look_without_key(look);
+        }
+        for _ in 0..TRIES {
             let mut known = lock(&self.state);
             // Read while no thread of this process moves on, so that it is not behind.
-            let record = self.lock_file.read()?;
-            let followed = match &record {
-                Some(record) => self.follow(&mut known, &record.committed),
-                None if writes => break,
-                None => self.follow_files(&mut known),
-            };
-            match followed {
+            let Some(record) = self.lock_file.read()? else { break };
+            match self.follow(&mut known, &record.committed) {
                 Ok(()) => {
                     // If somebody has the lock, what is being written is not committed yet.
-                    let cut_off = writes && record.is_some_and(|record| record.unfinished);
-                    let held = if cut_off { self.lock_file.hold_at_once()? } else { None };
-                    let Some(held) = held else {
+                    let cut_off = record.unfinished.then(|| self.lock_file.hold_at_once());
+                    let Some(held) = cut_off.transpose()?.flatten() else {
                         return look(known.as_ref().ok_or_else(unread)?);
                     };
                     drop(known);
                     self.catch_up(&held)?;
                 }
                 // It is damaged, or somebody moved on meanwhile.
-                Err(error) if error.kind() == ErrorKind::Corrupt => failed = Some(error),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 Err(error) => return Err(error),
             }
-        }
-        if !writes && let Some(error) = failed {
-            return Err(error);
         }
         // Now nobody moves on.
         let held = self.hold()?;
         self.catch_up(&held)?;
         look(lock(&self.state).as_ref().ok_or_else(unread)?)
+    }
+
+    /// The same for one who may not write, and so brings nothing to an end.
+    fn look_without_key<T>(&self, look: impl FnOnce(&State) -> Result<T>) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            let mut known = lock(&self.state);
+            let record = self.lock_file.read()?;
+            tries += 1;
+            let last = tries == TRIES_OF_A_READER;
+            let followed = match &record {
+                // Whoever was cut off when the checkpoint was replaced may never come back.
+                Some(record) if !(last && record.unfinished) => {
+                    self.follow(&mut known, &record.committed)
+                }
+                _ => self.follow_files(&mut known),
+            };
+            match followed {
+                Ok(()) => return look(known.as_ref().ok_or_else(unread)?),
+                Err(error) if error.kind() == ErrorKind::Corrupt && !last => {}
+                Err(error) => return Err(error),
+            }
+            drop(known);
+            std::thread::sleep(PAUSE_OF_A_READER);
+        }
     }
 
     /// Goes on to what the files hold, where nobody says what is committed: in a copy, or after a
