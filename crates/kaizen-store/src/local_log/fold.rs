@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kaizen_core::{Checkpoint, Result};
 
-use super::journal::PAGE;
+use super::journal::{self, PAGE};
 use super::lock_file::Held;
 use super::state::{Stamp, State};
 use super::{Inner, lock};
@@ -84,13 +84,15 @@ impl Inner {
             state.go_on(additions, head, end);
         }
         let torn = self.is_torn(&state)?;
-        let record = held.record()?.map(|record| record.committed);
+        let record = held.record()?;
+        let expected = record.is_some_and(|record| record.unfinished);
+        let record = record.map(|record| record.committed);
         for before in record.iter().chain(&known.as_ref().map(State::committed)) {
             self.holds(&state, before)?;
         }
         held.begin(record.unwrap_or(base))?;
         if torn {
-            self.clear_torn(state.next_frame)?;
+            self.clear_torn(state.next_frame, expected)?;
         }
         if state.tail.size() > state.published.size {
             let full = self.write_tiles(state.tail.unpublished()?, state.published.size)?;
@@ -102,9 +104,16 @@ impl Inner {
         Ok(())
     }
 
-    fn clear_torn(&self, offset: u64) -> Result<()> {
+    /// Clears the way for the next commit. Unless somebody was `expected` to have been cut off, it
+    /// may be one that was finished, and damaged since: so it is kept beside the journal.
+    fn clear_torn(&self, offset: u64, expected: bool) -> Result<()> {
         let Some(journal) = self.open_journal()? else { return Ok(()) };
         let path = self.journal.path();
+        if !expected {
+            let torn = journal::as_it_is(&*journal, offset);
+            let torn = torn.map_err(|error| files::failed(path, error))?;
+            files::publish(&*self.files, &self.dir.join("journal.torn"), &torn)?;
+        }
         tracing::warn!(
             path = %path.display(), offset,
             "the journal ends in a commit that was never finished, and is passed over"

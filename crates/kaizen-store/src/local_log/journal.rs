@@ -126,6 +126,16 @@ fn lengths(head: &[u8], room: u64) -> Option<(usize, usize, usize)> {
     (whole <= room).then_some((whole as usize, entries as usize, note as usize))
 }
 
+/// The bytes of the frame at this place, as long as its head says that it is; its first page, if
+/// that cannot be.
+pub(crate) fn as_it_is(pages: &dyn Pages, offset: u64) -> io::Result<Bytes> {
+    let room = pages.length().saturating_sub(offset);
+    let head = pages.read(offset, room.min(HEAD as u64) as usize)?;
+    let whole = if head.len() == HEAD { lengths(&head, room) } else { None };
+    let length = whole.map_or(room.min(PAGE) as usize, |(whole, ..)| whole);
+    pages.read(offset, length)
+}
+
 /// Whether the head of a frame says that it continues this log.
 fn claims(head: &[u8], before: Before) -> bool {
     let size = integer(head, 16) == before.size;

@@ -322,8 +322,10 @@ async fn a_last_commit_that_is_not_whole_is_named_and_then_passed_over() {
     // After a power cut it may be known no more.
     drop(log);
     fs::remove_file(dir.path().join("checkpoint.lock")).unwrap();
+    let torn = fs::read(&path).unwrap()[4096..8192].to_vec();
     let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
     assert_eq!(log.size().await.unwrap(), 2);
+    assert!(fs::read(dir.path().join("journal.torn")).unwrap() == torn, "it is kept");
     LocalLog::verify(dir.path(), log.key()).await.unwrap();
     append(&log, 2..3).await;
     assert_eq!(log.size().await.unwrap(), 3);
