@@ -5,6 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kaizen_core::Digest;
 
+/// The types of entries.
+pub(crate) const KINDS: [&str; 18] = [
+    "alias_moved",
+    "configured",
+    "data_snapshot",
+    "decided",
+    "deployed",
+    "drift_alarm",
+    "erased",
+    "evaluated",
+    "folded",
+    "packaged",
+    "ran",
+    "registered",
+    "released",
+    "removed",
+    "retrain_abandoned",
+    "retrain_requested",
+    "tagged",
+    "trained",
+];
+
 /// Looks into a Kaizen store and its audit log, and checks them.
 #[derive(Debug, Parser)]
 #[command(name = "kaizen", version, arg_required_else_help = true)]
@@ -24,15 +46,23 @@ pub(crate) struct Arguments {
 /// Where things are.
 #[derive(Args, Debug)]
 pub(crate) struct Place {
-    /// The directory of the store.
+    /// The directory of the store. One in an object store is not read.
     #[arg(long, global = true, env = "KAIZEN_STORE", default_value = "store", value_name = "DIR")]
     pub(crate) store: PathBuf,
     /// The directory of the log.
     #[arg(long, global = true, env = "KAIZEN_LOG", default_value = "log", value_name = "DIR")]
     pub(crate) log: PathBuf,
-    /// The public key of the log, `name+hash+base64`, or a file that holds it.
-    #[arg(long, global = true, env = "KAIZEN_KEY", value_name = "KEY")]
-    pub(crate) key: Option<String>,
+    /// The public key of the log, `name+hash+base64`, or a file that holds it. A log whose key has
+    /// changed has several: give this several times, or with commas between.
+    #[arg(long, global = true, env = "KAIZEN_KEY", value_name = "KEY", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+    /// The public key of a witness, in the same form. May be given several times, or with commas
+    /// between.
+    #[arg(long, global = true, env = "KAIZEN_WITNESS", value_name = "KEY", value_delimiter = ',')]
+    pub(crate) witness: Vec<String>,
+    /// How many of the witnesses must have cosigned; all of them, if this is not given.
+    #[arg(long, global = true, requires = "witness", value_name = "COUNT")]
+    pub(crate) quorum: Option<usize>,
 }
 
 /// When to use colour.
@@ -98,11 +128,12 @@ pub(crate) struct Show {
     /// At most so many.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     pub(crate) count: u64,
-    /// Only entries about this digest or its first digits, or with it as evidence.
+    /// Only entries about this digest or its first digits, or with it as evidence; or about the
+    /// model that `NAME@ALIAS` or `NAME:NUMBER` says.
     #[arg(long, value_name = "DIGEST")]
     pub(crate) about: Option<String>,
     /// Only entries of this type, such as `alias_moved`.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = KINDS)]
     pub(crate) kind: Option<String>,
     /// Only entries of this person or program.
     #[arg(long, value_name = "NAME")]
@@ -126,6 +157,9 @@ pub(crate) struct Models {
     /// Only versions that a person set above the gates.
     #[arg(long)]
     pub(crate) overridden: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
+    pub(crate) limit: usize,
     /// Show every move of every alias, and every tag that was set or taken away.
     #[arg(long)]
     pub(crate) history: bool,
@@ -156,6 +190,10 @@ pub(crate) struct Lineage {
     /// Only what was made of it.
     #[arg(long)]
     pub(crate) down: bool,
+    /// Without the log: who made what, and when, is not said. Where there is no log, this needs not
+    /// be given.
+    #[arg(long)]
+    pub(crate) without_log: bool,
 }
 
 /// Which proof to make or to check.
@@ -171,7 +209,7 @@ pub(crate) struct Proof {
     #[arg(long, value_name = "FILE", requires = "entry", conflicts_with_all = ["index", "about"])]
     pub(crate) check: Option<PathBuf>,
     /// The file of the entry whose proof is checked, as JSON.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "check")]
     pub(crate) entry: Option<PathBuf>,
 }
 
@@ -223,4 +261,22 @@ pub(crate) fn digits(text: &str) -> Option<String> {
     let fits = (6..=2 * size_of::<Digest>()).contains(&hex.len())
         && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
     fits.then(|| hex.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_type_of_entry_can_be_asked_for() {
+        let lines = include_str!("../../kaizen-store/tests/fixtures/entries.jsonl").lines();
+        let kinds = lines.map(|line| {
+            let entry: kaizen_core::Entry = serde_json::from_str(line).unwrap();
+            crate::log::kind(&entry.event)
+        });
+        let known: BTreeSet<String> = KINDS.map(str::to_owned).into();
+        assert_eq!(kinds.collect::<BTreeSet<_>>(), known);
+    }
 }

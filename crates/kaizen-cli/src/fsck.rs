@@ -5,10 +5,11 @@ use kaizen_store::{LocalStore, fsck};
 use serde_json::json;
 
 use crate::arguments::{Fsck, Place};
-use crate::print::{Printer, Style, cell};
+use crate::failed::Failed;
+use crate::print::{Printer, Style, bytes, cell};
 
 /// Reads every blob and names what is damaged, missing or strange. It changes nothing.
-pub(crate) async fn run(place: &Place, asked: &Fsck, out: &mut Printer<'_>) -> Result<()> {
+pub(crate) async fn run(place: &Place, asked: &Fsck, out: &mut Printer<'_>) -> Result<(), Failed> {
     place.check_store()?;
     let store = LocalStore::to_check(place.store.clone());
     let log = if asked.without_log { None } else { Some(place.log().await?) };
@@ -38,8 +39,8 @@ pub(crate) async fn run(place: &Place, asked: &Fsck, out: &mut Printer<'_>) -> R
             let harm = problem.fault.is_harm();
             out.line(&[cell(problem, if harm { Style::Bad } else { Style::Warn })])?;
         }
-        let (blobs, bytes) = (checked.blobs, checked.bytes);
-        let text = format!("{blobs} blobs, {bytes} bytes, {} records", checked.manifests);
+        let (blobs, size) = (checked.blobs, bytes(checked.bytes));
+        let text = format!("{blobs} blobs, {size}, {} records", checked.manifests);
         let state = if sound { cell("sound", Style::Good) } else { cell("DAMAGED", Style::Bad) };
         out.line(&[cell(text, Style::Plain), state])?;
     }
@@ -47,7 +48,9 @@ pub(crate) async fn run(place: &Place, asked: &Fsck, out: &mut Printer<'_>) -> R
         true => Ok(()),
         false => {
             let harm = checked.problems.iter().filter(|problem| problem.fault.is_harm()).count();
-            Err(Error::corrupt(format!("store {}: {harm} faults", place.store.display())))
+            let faults = if harm == 1 { "fault" } else { "faults" };
+            let store = place.store.display();
+            Err(Error::corrupt(format!("store {store}: {harm} {faults}")).into())
         }
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod arguments;
+mod failed;
 mod fsck;
 mod log;
 mod models;
@@ -34,6 +35,7 @@ use clap::Parser as _;
 use kaizen_core::{Error, ErrorKind, Result};
 
 use arguments::{Arguments, Command, LogCommand};
+pub use failed::Failed;
 use print::Printer;
 
 /// Does what the arguments say and writes what comes of it to `out`, in colour if `terminal`. The
@@ -41,9 +43,14 @@ use print::Printer;
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Invalid`] with the usage if the arguments make no sense; otherwise that of the
-/// command, such as [`ErrorKind::Corrupt`] naming a damaged file.
-pub async fn run<I, T>(arguments: I, out: &mut (dyn Write + Send), terminal: bool) -> Result<()>
+/// [`Failed::Usage`] and [`Failed::Asked`] if the arguments make no sense; otherwise
+/// [`Failed::Done`] with the error of the command, such as [`ErrorKind::Corrupt`] naming a damaged
+/// file.
+pub async fn run<I, T>(
+    arguments: I,
+    out: &mut (dyn Write + Send),
+    terminal: bool,
+) -> Result<(), Failed>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
@@ -51,9 +58,9 @@ where
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) if error.exit_code() == 0 => {
-            return written(write!(out, "{}", error.render()));
+            return Ok(written(write!(out, "{}", error.render()))?);
         }
-        Err(error) => return Err(Error::invalid(error.render().to_string().trim_end().to_owned())),
+        Err(error) => return Err(Failed::Usage(error.render().to_string().trim_end().to_owned())),
     };
     let mut printer = Printer::new(out, arguments.json, arguments.color.is_on(terminal));
     let Arguments { place, command, .. } = arguments;

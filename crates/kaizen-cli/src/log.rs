@@ -1,94 +1,130 @@
 //! `kaizen log`.
 
 use kaizen_core::{Actor, AliasChange, AuditLog, Entry, Event, Result};
-use kaizen_store::LocalLog;
+use kaizen_store::{Cosignature, LocalLog};
 use serde_json::{Value, json};
 
 use crate::arguments::{Place, Show, digits};
+use crate::failed::{Failed, asked};
+use crate::open::version_of;
 use crate::print::{Cell, Printer, Style, cell, instant};
 
 /// So many entries are read at once.
 const PAGE: u64 = 4_096;
 
 /// Reads the whole log and checks every byte of it.
-pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<()> {
-    let verified = LocalLog::verify(&place.log, &place.key()?).await?;
+pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<(), Failed> {
+    let (keys, witnesses) = (place.keys()?, place.witnesses()?);
+    let verified = LocalLog::verify(&place.log, &keys).await?;
+    let cosigned = witnesses.check(&verified.checkpoint.note)?;
     if out.is_json() {
-        return out.json(&json!({
+        return Ok(out.json(&json!({
             "origin": verified.origin,
             "size": verified.size.to_string(),
             "root": verified.root,
             "checkpoint": verified.checkpoint.note,
-        }));
+            "witnesses": cosigned.iter().map(|c| &c.witness).collect::<Vec<_>>(),
+        }))?);
     }
-    out.table(&[
+    let mut rows = vec![
         vec![cell("log", Style::Quiet), cell(&verified.origin, Style::Strong)],
         vec![cell("entries", Style::Quiet), cell(verified.size, Style::Plain)],
         vec![cell("root", Style::Quiet), cell(verified.root, Style::Plain)],
-        vec![cell("state", Style::Quiet), cell("verified, to the last byte", Style::Good)],
-    ])
+    ];
+    rows.extend(cosigned.iter().map(witness_row));
+    rows.push(vec![cell("state", Style::Quiet), cell("verified, to the last byte", Style::Good)]);
+    Ok(out.table(&rows)?)
+}
+
+/// A witness that cosigned, and when.
+pub(crate) fn witness_row(cosigned: &Cosignature) -> Vec<Cell> {
+    let text = format!("{} on {}", cosigned.witness, instant(cosigned.at));
+    vec![cell("witness", Style::Quiet), cell(text, Style::Plain)]
 }
 
 /// Shows entries: the last ones, or those from an index on.
-pub(crate) async fn show(place: &Place, show: &Show, out: &mut Printer<'_>) -> Result<()> {
+pub(crate) async fn show(place: &Place, show: &Show, out: &mut Printer<'_>) -> Result<(), Failed> {
     let log = place.log().await?;
+    let about = match &show.about {
+        Some(about) => Some(digits_of(place, about).await?),
+        None => None,
+    };
+    let wanted = Wanted { show, about };
     let found = match show.from {
-        Some(from) => forwards(log.as_ref(), show, from).await?,
-        None => backwards(log.as_ref(), show).await?,
+        Some(from) => wanted.forwards(log.as_ref(), from).await?,
+        None => wanted.backwards(log.as_ref()).await?,
     };
     if out.is_json() {
         let entries: Vec<_> = found
             .iter()
             .map(|(index, entry)| json!({ "index": index.to_string(), "entry": entry }))
             .collect();
-        return out.json(&entries);
+        return Ok(out.json(&entries)?);
     }
-    let rows: Vec<_> = found.iter().map(|(index, entry)| row(*index, entry)).collect();
-    out.table(&rows)
+    let rows = found.iter().map(|(index, entry)| row(*index, entry)).collect();
+    let names = ["entry", "when (UTC)", "who", "about", "what"];
+    Ok(out.list(&names, rows, "no such entries")?)
 }
 
-async fn forwards(log: &dyn AuditLog, show: &Show, from: u64) -> Result<Vec<(u64, Entry)>> {
-    let (mut found, size) = (Vec::new(), log.size().await?);
-    let mut start = from.max(log.first().await?);
-    while start < size && (found.len() as u64) < show.count {
-        let end = size.min(start + PAGE);
-        let page =
-            (start..).zip(log.read(start..end).await?).filter(|(_, entry)| fits(show, entry));
-        let left = show.count as usize - found.len();
-        found.extend(page.take(left));
-        start = end;
+/// The digest, or its first digits, of what entries are to be about.
+async fn digits_of(place: &Place, about: &str) -> Result<String, Failed> {
+    if let Some(digits) = digits(about) {
+        return Ok(digits);
     }
-    Ok(found)
+    match version_of(&place.registry().await?, about).await? {
+        Some((_, version)) => Ok(version.model.hex()),
+        None => Err(asked(format!("`{about}`: neither a digest nor a name that is registered"))),
+    }
 }
 
-async fn backwards(log: &dyn AuditLog, show: &Show) -> Result<Vec<(u64, Entry)>> {
-    let (mut found, mut end) = (Vec::new(), log.size().await?);
-    let first = log.first().await?;
-    while end > first && (found.len() as u64) < show.count {
-        let start = end.saturating_sub(PAGE).max(first);
-        let page: Vec<_> = (start..).zip(log.read(start..end).await?).collect();
-        let page = page.into_iter().rev().filter(|(_, entry)| fits(show, entry));
-        let left = show.count as usize - found.len();
-        found.extend(page.take(left));
-        end = start;
-    }
-    found.reverse();
-    Ok(found)
+/// Which entries to show.
+struct Wanted<'a> {
+    show: &'a Show,
+    about: Option<String>,
 }
 
-fn fits(show: &Show, entry: &Entry) -> bool {
-    let about = |wanted: &String| {
-        let wanted = digits(wanted).unwrap_or_else(|| wanted.clone());
-        let mut all = std::iter::once(&entry.subject).chain(&entry.evidence);
-        all.any(|digest| digest.hex().starts_with(&wanted))
-    };
-    let actor = |wanted: &String| {
-        let (Actor::Person(name) | Actor::System(name)) = &entry.actor;
-        name == wanted
-    };
-    show.about.as_ref().is_none_or(about)
-        && show.kind.as_ref().is_none_or(|wanted| *wanted == kind(&entry.event))
-        && show.actor.as_ref().is_none_or(actor)
+impl Wanted<'_> {
+    async fn forwards(&self, log: &dyn AuditLog, from: u64) -> Result<Vec<(u64, Entry)>> {
+        let (mut found, size) = (Vec::new(), log.size().await?);
+        let mut start = from.max(log.first().await?);
+        while start < size && (found.len() as u64) < self.show.count {
+            let end = size.min(start + PAGE);
+            let page = (start..).zip(log.read(start..end).await?);
+            let left = self.show.count as usize - found.len();
+            found.extend(page.filter(|(_, entry)| self.fits(entry)).take(left));
+            start = end;
+        }
+        Ok(found)
+    }
+
+    async fn backwards(&self, log: &dyn AuditLog) -> Result<Vec<(u64, Entry)>> {
+        let (mut found, mut end) = (Vec::new(), log.size().await?);
+        let first = log.first().await?;
+        while end > first && (found.len() as u64) < self.show.count {
+            let start = end.saturating_sub(PAGE).max(first);
+            let page: Vec<_> = (start..).zip(log.read(start..end).await?).collect();
+            let page = page.into_iter().rev().filter(|(_, entry)| self.fits(entry));
+            let left = self.show.count as usize - found.len();
+            found.extend(page.take(left));
+            end = start;
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    fn fits(&self, entry: &Entry) -> bool {
+        let about = |wanted: &String| {
+            let mut all = std::iter::once(&entry.subject).chain(&entry.evidence);
+            all.any(|digest| digest.hex().starts_with(wanted))
+        };
+        let actor = |wanted: &String| {
+            let (Actor::Person(name) | Actor::System(name)) = &entry.actor;
+            name == wanted
+        };
+        self.about.as_ref().is_none_or(about)
+            && self.show.kind.as_ref().is_none_or(|wanted| *wanted == kind(&entry.event))
+            && self.show.actor.as_ref().is_none_or(actor)
+    }
 }
 
 /// The type of an event, as it stands in its JSON.

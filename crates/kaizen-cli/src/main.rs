@@ -3,20 +3,21 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use kaizen_core::{Error, ErrorKind, Result};
+use kaizen_cli::Failed;
+use kaizen_core::{Error, ErrorKind};
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(failed) => {
             // There is nobody to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "kaizen: {error:#}");
-            ExitCode::from(if error.kind() == ErrorKind::Invalid { 2 } else { 1 })
+            let _ = writeln!(std::io::stderr(), "{failed}");
+            ExitCode::from(failed.exit_code())
         }
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<(), Failed> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Error::internal("runtime").with_source(error))?;
@@ -28,7 +29,10 @@ fn run() -> Result<()> {
     match stdout.lock().write_all(out.as_bytes()) {
         // Whoever read it has seen enough, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => done,
-        Err(error) => Err(Error::new(ErrorKind::Unavailable, "standard output").with_source(error)),
+        Err(error) => {
+            let failed = Error::new(ErrorKind::Unavailable, "standard output");
+            Err(failed.with_source(error).into())
+        }
         Ok(()) => done,
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::{Card, Models, Place};
+use crate::failed::Failed;
 use crate::open::version_of;
 use crate::print::{Cell, Printer, Style, cell, instant};
 
@@ -20,9 +21,11 @@ struct History {
 }
 
 /// Lists versions.
-pub(crate) async fn list(place: &Place, models: &Models, out: &mut Printer<'_>) -> Result<()> {
+pub(crate) async fn list(place: &Place, models: &Models, out: &mut Printer<'_>) -> Result<(), Failed> {
     let registry = place.registry().await?;
-    let found = registry.search(&search(models)).await?;
+    let mut found = registry.search(&search(models)).await?;
+    let is_cut = found.len() > models.limit;
+    found.truncate(models.limit);
     let mut history = BTreeMap::new();
     if models.history {
         for state in &found {
@@ -32,13 +35,17 @@ pub(crate) async fn list(place: &Place, models: &Models, out: &mut Printer<'_>) 
         }
     }
     if out.is_json() {
-        return match models.history {
+        return Ok(match models.history {
             true => out.json(&json!({ "versions": found, "history": history })),
             false => out.json(&found),
-        };
+        }?);
     }
-    let rows: Vec<_> = found.iter().map(row).collect();
-    out.table(&rows)?;
+    let names = ["name", "version", "model", "registered (UTC)", "aliases", "", "tags"];
+    out.list(&names, found.iter().map(row).collect(), "no such versions")?;
+    if is_cut {
+        let text = format!("there are more: these are the first {}; see --limit", models.limit);
+        out.line(&[cell(text, Style::Warn)])?;
+    }
     for mark in found.iter().flat_map(|state| state.overrides.iter().map(move |m| (state, m))) {
         let (state, mark) = mark;
         let name = format!("{} {}", state.name, state.version.version);
@@ -59,7 +66,8 @@ pub(crate) async fn list(place: &Place, models: &Models, out: &mut Printer<'_>) 
 }
 
 fn search(models: &Models) -> Search {
-    let mut search = Search::new();
+    // One more, to know whether there are more.
+    let mut search = Search::new().limit(models.limit.saturating_add(1));
     if let Some(part) = &models.name {
         search = search.name_part(part);
     }
@@ -133,7 +141,7 @@ fn tag_row(change: &TagChange) -> Vec<Cell> {
 }
 
 /// Prints the card of a version.
-pub(crate) async fn card(place: &Place, card: &Card, out: &mut Printer<'_>) -> Result<()> {
+pub(crate) async fn card(place: &Place, card: &Card, out: &mut Printer<'_>) -> Result<(), Failed> {
     let (store, log) = (place.store().await?, place.log().await?);
     let registry = Registry::new(store.clone(), log.clone());
     let found = version_of(&registry, &card.model).await?;
@@ -147,14 +155,14 @@ pub(crate) async fn card(place: &Place, card: &Card, out: &mut Printer<'_>) -> R
     let read =
         ModelCard::read(store.as_ref(), log.as_ref(), &registry, &name, number, options).await?;
     if out.is_json() {
-        return out.json(&json!({
+        return Ok(out.json(&json!({
             "version": read.version,
             "purpose": read.purpose,
             "model": read.model,
             "evaluations": read.evaluations,
             "overrides": read.overrides(),
             "lineage": read.lineage,
-        }));
+        }))?);
     }
-    out.document(&if card.html { read.to_html() } else { read.to_markdown() })
+    Ok(out.document(&if card.html { read.to_html() } else { read.to_markdown() })?)
 }

@@ -1,38 +1,78 @@
 //! Opening what the arguments name.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use kaizen_core::{ArtifactStore, AuditLog, Context, Error, ErrorKind, Result};
-use kaizen_store::{LocalLog, LocalStore, Registry, VerifierKey, Version};
+use kaizen_core::{
+    ArtifactStore, AuditLog, Context, Error, ErrorKind, Result, Signer, async_trait,
+};
+use kaizen_store::{
+    LocalLog, LocalStore, LogKeys, Registry, VerifierKey, Version, WitnessKey, WitnessPolicy,
+};
 
 use crate::arguments::Place;
+use crate::failed::{Blame as _, Failed, asked};
 
 /// At most this many bytes in a file that holds a public key.
 const MAX_KEY: u64 = 4_096;
 
 impl Place {
-    /// The public key of the log.
-    pub(crate) fn key(&self) -> Result<VerifierKey> {
-        let Some(said) = &self.key else {
-            let message = "the public key of the log: give --key or KAIZEN_KEY";
-            return Err(Error::invalid(message));
-        };
-        match said.parse() {
-            Ok(key) => Ok(key),
-            Err(error) => match read_key(Path::new(said))? {
-                Some(text) => text.trim().parse(),
-                None => Err(error),
-            },
+    /// The public keys of the log.
+    pub(crate) fn keys(&self) -> Result<LogKeys, Failed> {
+        let (first, others) = self.each_key()?;
+        let mut keys = LogKeys::from(first);
+        for key in others {
+            keys = keys.and(key).asked()?;
+        }
+        Ok(keys)
+    }
+
+    fn each_key(&self) -> Result<(VerifierKey, Vec<VerifierKey>), Failed> {
+        let mut keys = Vec::new();
+        for said in &self.key {
+            keys.push(public_key(said)?);
+        }
+        match keys.is_empty() {
+            true => Err(asked("the public key of the log: give --key or KAIZEN_KEY")),
+            false => Ok((keys.remove(0), keys)),
         }
     }
 
-    pub(crate) async fn log(&self) -> Result<Arc<dyn AuditLog>> {
+    /// Which witnesses must have cosigned.
+    pub(crate) fn witnesses(&self) -> Result<WitnessPolicy, Failed> {
+        let mut witnesses: Vec<WitnessKey> = Vec::new();
+        for said in &self.witness {
+            witnesses.push(public_key(said)?);
+        }
+        let quorum = self.quorum.unwrap_or(witnesses.len());
+        WitnessPolicy::new(witnesses, quorum).asked()
+    }
+
+    pub(crate) async fn log(&self) -> Result<Arc<dyn AuditLog>, Failed> {
         Ok(Arc::new(self.local_log().await?))
     }
 
-    pub(crate) async fn local_log(&self) -> Result<LocalLog> {
-        LocalLog::reader(self.log.clone(), self.key()?).await
+    /// The log, if there is one: what was pulled has come without.
+    pub(crate) async fn log_if_any(&self) -> Result<Option<Arc<dyn AuditLog>>, Failed> {
+        match self.has_log() {
+            true => self.log().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn has_log(&self) -> bool {
+        self.log.join("checkpoint").is_file()
+    }
+
+    pub(crate) async fn local_log(&self) -> Result<LocalLog, Failed> {
+        let dir = self.log.display();
+        if !self.has_log() {
+            return Err(Error::not_found(format!("log {dir}: there is none")).into());
+        }
+        let (first, _) = self.each_key()?;
+        let log = LocalLog::builder(self.log.clone(), Arc::new(NoPrivateKey(first)));
+        Ok(log.accepting(self.keys()?).open().await?)
     }
 
     /// That there is a store: opening one that is not there would make it.
@@ -48,7 +88,7 @@ impl Place {
         Ok(Arc::new(LocalStore::open(self.store.clone()).await?))
     }
 
-    pub(crate) async fn registry(&self) -> Result<Registry> {
+    pub(crate) async fn registry(&self) -> Result<Registry, Failed> {
         Ok(Registry::new(self.store().await?, self.log().await?))
     }
 }
@@ -61,6 +101,17 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
         return Err(Error::new(ErrorKind::Limit, format!("{}: {size} bytes, over {most}", what())));
     }
     std::fs::read_to_string(path).context(ErrorKind::Corrupt, what())
+}
+
+/// A public key that is written out, or lies in a file.
+fn public_key<K: FromStr<Err = Error>>(said: &str) -> Result<K, Failed> {
+    match said.parse() {
+        Ok(key) => Ok(key),
+        Err(error) => match read_key(Path::new(said))? {
+            Some(text) => text.trim().parse().asked(),
+            None => Err(Failed::Asked(error)),
+        },
+    }
 }
 
 fn read_key(path: &Path) -> Result<Option<String>> {
@@ -81,7 +132,7 @@ fn read_key(path: &Path) -> Result<Option<String>> {
 pub(crate) async fn version_of(
     registry: &Registry,
     text: &str,
-) -> Result<Option<(String, Version)>> {
+) -> Result<Option<(String, Version)>, Failed> {
     let names = registry.names().await?;
     let known = |name: &str| names.iter().any(|known| known == name);
     let found = if let Some((name, alias)) = text.rsplit_once('@').filter(|(name, _)| known(name)) {
@@ -89,8 +140,8 @@ pub(crate) async fn version_of(
         let message = format!("alias `{alias}` of `{name}`: nobody holds it");
         (name, holder.context(ErrorKind::NotFound, message)?)
     } else if let Some((name, number)) = text.rsplit_once(':').filter(|(name, _)| known(name)) {
-        let number: u32 =
-            number.parse().context(ErrorKind::Invalid, format!("version `{text}`"))?;
+        let number = number.parse().context(ErrorKind::Invalid, format!("version `{text}`"));
+        let number: u32 = number.asked()?;
         let version = registry.versions(name).await?.into_iter().find(|v| v.version == number);
         let message = format!("version {number} of `{name}`: it is not registered");
         (name, version.context(ErrorKind::NotFound, message)?)

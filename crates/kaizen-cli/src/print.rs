@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use kaizen_core::{Context, ErrorKind, Result, Timestamp};
+use kaizen_core::{Context, ErrorKind, Result, Timestamp, one_line};
 use serde::Serialize;
 
 use crate::written;
@@ -38,13 +38,23 @@ pub(crate) struct Cell {
     style: Style,
 }
 
+/// Text from a store or a log, without what could drive the terminal that shows it.
 pub(crate) fn cell(text: impl ToString, style: Style) -> Cell {
-    Cell { text: plain(&text.to_string()), style }
+    Cell { text: one_line(&text.to_string()), style }
 }
 
-/// Text from a store or a log, without what could drive the terminal that shows it.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// So many bytes, for people: to a tenth of a unit of 1,024.
+pub(crate) fn bytes(count: u64) -> String {
+    if count < 1_024 {
+        return format!("{count} bytes");
+    }
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut value, mut unit) = (count as f64 / 1_024.0, 0);
+    // What would be shown as 1024.0 is 1.0 of the next unit.
+    while value >= 1_023.95 && unit + 1 < units.len() {
+        (value, unit) = (value / 1_024.0, unit + 1);
+    }
+    format!("{value:.1} {}", units[unit])
 }
 
 /// An instant to the second, for people; in UTC.
@@ -77,9 +87,18 @@ impl<'a> Printer<'a> {
         written(writeln!(self.out, "{text}"))
     }
 
-    /// Text that is printed as it is: a document.
+    /// A document: its lines, without what could drive a terminal.
     pub(crate) fn document(&mut self, text: &str) -> Result<()> {
-        written(write!(self.out, "{text}"))
+        text.lines().try_for_each(|line| written(writeln!(self.out, "{}", one_line(line))))
+    }
+
+    /// A table under the names of its columns; a word in its place if it is empty.
+    pub(crate) fn list(&mut self, names: &[&str], rows: Vec<Vec<Cell>>, none: &str) -> Result<()> {
+        if rows.is_empty() {
+            return self.line(&[cell(none, Style::Quiet)]);
+        }
+        let head = names.iter().map(|name| cell(name, Style::Quiet)).collect();
+        self.table(&[vec![head], rows].concat())
     }
 
     pub(crate) fn line(&mut self, cells: &[Cell]) -> Result<()> {
@@ -134,6 +153,14 @@ mod tests {
         ];
         Printer::new(&mut out, false, false).table(&rows).unwrap();
         assert_eq!(out, "é     b [2J\nlong  c\n");
+        let mut out = String::new();
+        let rows = vec![vec![cell("by \u{202e}ada", Style::Plain)]];
+        Printer::new(&mut out, false, false).list(&["who"], rows, "nobody").unwrap();
+        Printer::new(&mut out, false, false).list(&["who"], vec![], "nobody").unwrap();
+        Printer::new(&mut out, false, false).document("a\u{1b}[2J\nb\n").unwrap();
+        assert_eq!(out, "who\nby ada\nnobody\na [2J\nb\n");
+        let sizes = [0, 1_023, 1_024, 1_048_575, 1 << 30, u64::MAX].map(bytes);
+        assert_eq!(sizes, ["0 bytes", "1023 bytes", "1.0 KiB", "1.0 MiB", "1.0 GiB", "16.0 EiB"]);
         let mut out = String::new();
         Printer::new(&mut out, false, true).line(&[cell("x", Style::Bad)]).unwrap();
         assert_eq!(out, "\u{1b}[1;31mx\u{1b}[0m\n");

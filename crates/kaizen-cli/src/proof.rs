@@ -1,10 +1,12 @@
 //! `kaizen proof`.
 
 use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
-use kaizen_store::{TlogProof, WitnessPolicy};
+use kaizen_store::TlogProof;
 use serde_json::json;
 
 use crate::arguments::{Place, Proof, digits};
+use crate::failed::{Blame as _, Failed, asked};
+use crate::log::witness_row;
 use crate::open;
 use crate::print::{Printer, Style, cell, instant};
 
@@ -14,42 +16,49 @@ const MAX_PROOF: u64 = 2 << 20;
 const PAGE: u64 = 4_096;
 
 /// Writes the proof that an entry is in the log, or checks one.
-pub(crate) async fn run(place: &Place, asked: &Proof, out: &mut Printer<'_>) -> Result<()> {
-    match &asked.check {
-        Some(file) => check(place, asked, file, out),
-        None => make(place, asked, out).await,
+pub(crate) async fn run(
+    place: &Place,
+    proof: &Proof,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
+    match &proof.check {
+        Some(file) => check(place, proof, file, out),
+        None => make(place, proof, out).await,
     }
 }
 
-async fn make(place: &Place, asked: &Proof, out: &mut Printer<'_>) -> Result<()> {
+async fn make(place: &Place, wanted: &Proof, out: &mut Printer<'_>) -> Result<(), Failed> {
+    if (&wanted.index, &wanted.about) == (&None, &None) {
+        return Err(asked("proof: give an index, or --about a digest"));
+    }
     let log = place.local_log().await?;
-    let index = match (&asked.index, &asked.about) {
+    let index = match (&wanted.index, &wanted.about) {
         (Some(index), _) => *index,
-        (None, Some(about)) => last_about(&log, about).await?,
-        (None, None) => return Err(Error::invalid("proof: give an index, or --about a digest")),
+        (None, about) => last_about(&log, about.as_deref().unwrap_or_default()).await?,
     };
     let size = log.size().await?;
     if index >= size {
-        return Err(Error::not_found(format!("log entry {index}: the log has {size}")));
+        let message = format!("log entry {index}: the log has {size}, from 0 on");
+        return Err(Error::not_found(message).into());
     }
     let proof = log.proof(index).await?;
     let entry = log.read(index..index + 1).await?;
     if out.is_json() {
-        return out.json(&json!({
+        return Ok(out.json(&json!({
             "index": index.to_string(),
             "entry": entry.first(),
             "hashes": proof.hashes,
             "checkpoint": proof.checkpoint,
             "proof": proof.to_string(),
-        }));
+        }))?);
     }
-    out.document(&proof.to_string())
+    Ok(out.document(&proof.to_string())?)
 }
 
 /// The last entry about a digest, or its first digits.
-async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64> {
-    let digits = digits(about)
-        .context(ErrorKind::Invalid, format!("`{about}`: not a digest, nor its first digits"))?;
+async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64, Failed> {
+    let message = format!("`{about}`: not a digest, nor six or more of its first digits");
+    let digits = digits(about).context(ErrorKind::Invalid, message).asked()?;
     let (mut end, first) = (log.size().await?, log.first().await?);
     while end > first {
         let start = end.saturating_sub(PAGE).max(first);
@@ -60,19 +69,20 @@ async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64> {
         }
         end = start;
     }
-    Err(Error::not_found(format!("`{about}`: the log has no entry about it")))
+    Err(Error::not_found(format!("`{about}`: the log has no entry about it")).into())
 }
 
 /// Checks a proof with the entry and the public key alone: no log is needed.
 fn check(
     place: &Place,
-    asked: &Proof,
+    wanted: &Proof,
     file: &std::path::Path,
     out: &mut Printer<'_>,
-) -> Result<()> {
-    let Some(entry_file) = &asked.entry else {
-        return Err(Error::invalid("proof: --check needs the entry: --entry FILE"));
+) -> Result<(), Failed> {
+    let Some(entry_file) = &wanted.entry else {
+        return Err(asked("proof: --check needs the entry: --entry FILE"));
     };
+    let (keys, witnesses) = (place.keys()?, place.witnesses()?);
     let proof: Result<TlogProof> = open::read_text(file, MAX_PROOF)?.parse();
     let proof = proof.map_err(|error| {
         let message = format!("{}: {error}", file.display());
@@ -81,18 +91,20 @@ fn check(
     // As people may have laid it out; what the log hashes is its own form.
     let text = open::read_text(entry_file, 4 * Entry::MAX_BYTES as u64)?;
     let entry: Entry = serde_json::from_str(&text)
-        .context(ErrorKind::Invalid, format!("{}: not a log entry", entry_file.display()))?;
-    let proven = proof.verify(&entry.to_bytes()?, &place.key()?, &WitnessPolicy::none())?;
+        .context(ErrorKind::Corrupt, format!("{}: not a log entry", entry_file.display()))?;
+    let proven = proof.verify(&entry.to_bytes()?, &keys, &witnesses)?;
+    let cosigned = &proven.cosignatures;
     let checkpoint = &proven.checkpoint;
     if out.is_json() {
-        return out.json(&json!({
+        return Ok(out.json(&json!({
             "origin": checkpoint.origin,
             "size": checkpoint.size.to_string(),
             "index": proof.index.to_string(),
             "entry": entry,
-        }));
+            "witnesses": cosigned.iter().map(|c| &c.witness).collect::<Vec<_>>(),
+        }))?);
     }
-    out.table(&[
+    let mut rows = vec![
         vec![cell("log", Style::Quiet), cell(&checkpoint.origin, Style::Strong)],
         vec![
             cell("entry", Style::Quiet),
@@ -100,6 +112,8 @@ fn check(
         ],
         vec![cell("said", Style::Quiet), cell(instant(entry.at), Style::Plain)],
         vec![cell("by", Style::Quiet), cell(&entry.actor, Style::Plain)],
-        vec![cell("state", Style::Quiet), cell("proven", Style::Good)],
-    ])
+    ];
+    rows.extend(cosigned.iter().map(witness_row));
+    rows.push(vec![cell("state", Style::Quiet), cell("proven", Style::Good)]);
+    Ok(out.table(&rows)?)
 }

@@ -1,34 +1,55 @@
 //! `kaizen lineage`.
 
-use kaizen_core::{Digest, Error, Result};
+use std::sync::Arc;
+
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Error, Result};
 use kaizen_store::{Lineage, LineageIndex, LineageStep, Registry};
 
 use crate::arguments::{Lineage as Asked, Place, digits};
+use crate::failed::{Failed, asked};
 use crate::open::version_of;
 use crate::print::{Printer, Style, cell, instant};
 
 /// Prints what something was made from, and what was made of it, with what the log says.
-pub(crate) async fn lineage(place: &Place, asked: &Asked, out: &mut Printer<'_>) -> Result<()> {
-    let (store, log) = (place.store().await?, place.log().await?);
+pub(crate) async fn lineage(
+    place: &Place,
+    wanted: &Asked,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
+    let store = place.store().await?;
+    let log = if wanted.without_log { None } else { place.log_if_any().await? };
     let index = LineageIndex::read(store.as_ref()).await?;
-    let id = match found(&index, &asked.what)? {
+    let id = match found(&index, &wanted.what)? {
         Some(id) => id,
-        None => {
-            let registry = Registry::new(store, log.clone());
-            let version = version_of(&registry, &asked.what).await?;
-            let message = || Error::not_found(format!("`{}`: nothing has this name", asked.what));
-            version.ok_or_else(message)?.1.model
-        }
+        None => named(store, log.clone(), &wanted.what).await?,
     };
-    let lineage = index.lineage(&id)?.with_log(log.as_ref()).await?;
-    if out.is_json() {
-        return out.json(&lineage);
+    let mut lineage = index.lineage(&id)?;
+    if let Some(log) = &log {
+        lineage = lineage.with_log(log.as_ref()).await?;
     }
-    print(&lineage, asked, out)
+    if out.is_json() {
+        return Ok(out.json(&lineage)?);
+    }
+    Ok(print(&lineage, wanted, out)?)
+}
+
+/// The model that a name says. Only the log knows names.
+async fn named(
+    store: Arc<dyn ArtifactStore>,
+    log: Option<Arc<dyn AuditLog>>,
+    what: &str,
+) -> Result<Digest, Failed> {
+    let without = if log.is_none() { " (there is no log, which knows names)" } else { "" };
+    if let Some(log) = log
+        && let Some((_, version)) = version_of(&Registry::new(store, log), what).await?
+    {
+        return Ok(version.model);
+    }
+    Err(Error::not_found(format!("`{what}`: nothing has this name{without}")).into())
 }
 
 /// What a digest, its first digits or the path of a file names.
-fn found(index: &LineageIndex, what: &str) -> Result<Option<Digest>> {
+fn found(index: &LineageIndex, what: &str) -> Result<Option<Digest>, Failed> {
     let mut ids = digits(what).map_or_else(Vec::new, |digits| index.beginning_with(&digits));
     if ids.is_empty() {
         let files = index.files().into_iter().filter(|(_, path)| *path == what);
@@ -39,7 +60,7 @@ fn found(index: &LineageIndex, what: &str) -> Result<Option<Digest>> {
         [id] => Ok(Some(id)),
         _ => {
             let shown: Vec<_> = ids.iter().take(10).map(ToString::to_string).collect();
-            Err(Error::invalid(format!("`{what}` is one of several: {}", shown.join(", "))))
+            Err(asked(format!("`{what}` is one of several: {}", shown.join(", "))))
         }
     }
 }
@@ -54,6 +75,9 @@ fn print(lineage: &Lineage, asked: &Asked, out: &mut Printer<'_>) -> Result<()> 
             out.line(&[cell("made of it", Style::Quiet)])?;
         }
         tree(made, out)?;
+    }
+    for why in lineage.unreadable().values() {
+        out.line(&[cell(format!("not read: {why}"), Style::Bad)])?;
     }
     Ok(())
 }

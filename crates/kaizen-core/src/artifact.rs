@@ -232,6 +232,16 @@ pub trait Records: ArtifactStore {
         Ok(Stored { id: *id, record, manifest })
     }
 
+    /// Reads a record that may be gone: what the log has spoken of is collected in time. `None` if
+    /// it is not in the store, or its body is not.
+    async fn find<R: Record>(&self, id: &Digest) -> Result<Option<Stored<R>>> {
+        match self.get(id).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a manifest of any kind.
     async fn manifest(&self, id: &Digest) -> Result<Manifest> {
         Manifest::parse(&self.get_blob(id).await?)

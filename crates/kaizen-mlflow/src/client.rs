@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use kaizen_core::{Context, Error, ErrorKind, Result};
+use kaizen_core::{Context, Error, ErrorKind, Result, one_line};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 /// At most this many bytes in an answer.
 const MAX_ANSWER: usize = 16 << 20;
@@ -20,20 +20,27 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     base: Url,
     http: Client,
+    /// Whether the host brought the client.
+    is_host_client: bool,
     token: Option<String>,
+    in_the_clear: bool,
 }
 
 impl Server {
+    /// The address is shown in no error: what was meant as a password may stand anywhere in it.
     pub(crate) fn new(url: &str) -> Result<Self> {
-        let mut base: Url =
-            url.parse().context(ErrorKind::Invalid, format!("MLflow server `{url}`"))?;
-        if !["http", "https"].contains(&base.scheme()) || base.host().is_none() {
-            return Err(Error::invalid(format!("MLflow server `{url}`: not an HTTP address")));
-        }
+        let bad = |why: &str| Err(Error::invalid(format!("address of the MLflow server: {why}")));
+        let Ok(mut base) = url.parse::<Url>() else {
+            return bad("it is none, such as `http://127.0.0.1:5000` is");
+        };
         if !base.username().is_empty() || base.password().is_some() {
-            // It would stand in error messages.
-            let message = "MLflow server: its address has a password in it; give a token";
-            return Err(Error::invalid(message));
+            return bad("it has a user or a password in it; give a token");
+        }
+        if !["http", "https"].contains(&base.scheme()) || base.host().is_none() {
+            return bad("it does not begin with `http://` or `https://` and a host");
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return bad("it has a query or a fragment");
         }
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(&format!("{path}/api/2.0/mlflow/"));
@@ -42,15 +49,33 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context(ErrorKind::Internal, "HTTP client")?;
-        Ok(Self { base, http, token: None })
+        Ok(Self { base, http, is_host_client: false, token: None, in_the_clear: false })
     }
 
     pub(crate) fn with_client(self, http: Client) -> Self {
-        Self { http, ..self }
+        Self { http, is_host_client: true, ..self }
     }
 
     pub(crate) fn with_token(self, token: String) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    pub(crate) fn in_the_clear(self) -> Self {
+        Self { in_the_clear: true, ..self }
+    }
+
+    /// Whether it may be spoken to at all, before the first word.
+    pub(crate) fn check(&self) -> Result<()> {
+        let what = format!("MLflow server {}", self.host());
+        if self.base.scheme() == "https" && !self.is_host_client {
+            let message = format!("{what}: https needs an HTTP client of the host that has TLS");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let is_open = self.base.scheme() == "http" && !is_loopback(&self.base);
+        if self.token.is_some() && is_open && !self.in_the_clear {
+            return Err(Error::refused(format!("{what}: by http anybody on the way reads the token")));
+        }
+        Ok(())
     }
 
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
@@ -61,6 +86,14 @@ impl Server {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.call(Method::POST, self.url(path)?, Some(body), path).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call(Method::PATCH, self.url(path)?, Some(body), path).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call(Method::DELETE, self.url(path)?, Some(body), path).await
     }
 
     fn url(&self, path: &str) -> Result<Url> {
@@ -124,8 +157,19 @@ fn refusal(what: &str, status: StatusCode, bytes: &[u8]) -> Error {
         _ => ErrorKind::Invalid,
     };
     let message = said["message"].as_str().unwrap_or_default();
-    let message: String = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+    let message: String = one_line(message).chars().take(MAX_MESSAGE).collect();
+    let code: String = one_line(code).chars().take(MAX_MESSAGE).collect();
     Error::new(kind, format!("{what}: {status} {code} {message}").trim_end().to_owned())
+}
+
+/// Whether the address is within this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// The token is never shown.

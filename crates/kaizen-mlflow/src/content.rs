@@ -1,10 +1,10 @@
 //! What a training comes to in MLflow's words: parameters, metrics, tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kaizen_core::record::{Evaluation, Model, TrainingSet};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Digest, Entry, ErrorKind, Event, Records as _, Result, Timestamp,
+    ArtifactStore, AuditLog, Digest, Entry, Event, Records as _, Result, Timestamp,
 };
 use kaizen_store::Registry;
 use serde::Serialize;
@@ -43,10 +43,11 @@ pub(crate) struct Pair {
 /// A value of a metric.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Metric {
-    key: String,
+    pub(crate) key: String,
     value: f64,
     timestamp: i64,
-    step: u64,
+    /// Which evaluation of the model it is from, in the order of the log.
+    pub(crate) step: u64,
 }
 
 pub(crate) fn pair(key: &str, value: impl ToString) -> Pair {
@@ -54,27 +55,57 @@ pub(crate) fn pair(key: &str, value: impl ToString) -> Pair {
     Pair { key: key_of(key), value }
 }
 
-/// MLflow allows letters, digits, `_`, `-`, `.`, `/` and spaces in a name.
+/// A name as MLflow takes it: letters, digits, `_`, `-`, `.`, `/` and spaces, not too long, and no
+/// path that means another. A name that had to be changed ends with digits of its digest, so that
+/// two names never become one.
 fn key_of(name: &str) -> String {
-    let allowed = |c: char| if c.is_alphanumeric() || "_-./ ".contains(c) { c } else { '_' };
-    name.chars().map(allowed).take(MAX_KEY).collect()
+    let is_path = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    let allowed = |c: char| match c {
+        '/' => is_path,
+        c => is_word(c) || "_-. ".contains(c),
+    };
+    let length = name.chars().count();
+    if (1..=MAX_KEY).contains(&length) && name.chars().all(allowed) {
+        return name.to_owned();
+    }
+    let end = format!(".{}", Digest::of(name).short());
+    let kept = name.chars().map(|c| if allowed(c) { c } else { '_' });
+    kept.take(MAX_KEY - end.len()).chain(end.chars()).collect()
+}
+
+/// Letters and digits for MLflow, which is Python: of other scripts those without marks that only
+/// some call letters.
+fn is_word(c: char) -> bool {
+    let plain = matches!(c,
+        '\u{c0}'..='\u{24f}' | '\u{386}'..='\u{3ff}' | '\u{400}'..='\u{481}'
+        | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}'
+        | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}');
+    c.is_ascii_alphanumeric() || plain && c.is_alphabetic()
+}
+
+/// Each key once: MLflow refuses a parameter that has two values. The first counts.
+fn distinct(pairs: Vec<Pair>) -> Vec<Pair> {
+    let mut seen = BTreeSet::new();
+    pairs.into_iter().filter(|pair| seen.insert(pair.key.clone())).collect()
 }
 
 fn millis(at: Timestamp) -> i64 {
     at.micros().div_euclid(1_000)
 }
 
-/// What the log says of the trainings of one name.
+/// What the log says of trainings.
 #[derive(Debug, Default)]
 struct Heard {
-    /// Models in the order in which they were trained or registered, with that entry.
+    /// Models in the order in which they were trained, and then those that came from elsewhere as
+    /// they were registered, with that entry.
     trained: Vec<(Digest, Entry)>,
     snapshots: BTreeMap<Digest, Timestamp>,
-    evaluated: Vec<(Digest, Timestamp)>,
+    /// Evaluations: where the log first says so, and when.
+    evaluated: BTreeMap<Digest, (u64, Timestamp)>,
 }
 
 /// The trainings of the models of this name, in the order of the log: those that were registered,
-/// and those that never were.
+/// and those that never were. What was collected since is left out: MLflow keeps what it has of it.
 pub(crate) async fn trainings(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,
@@ -83,57 +114,63 @@ pub(crate) async fn trainings(
 ) -> Result<Vec<Training>> {
     let heard = hear(log).await?;
     let versions = registry.versions(name).await?;
-    let mut evaluations: BTreeMap<Digest, Vec<(Timestamp, Evaluation)>> = BTreeMap::new();
-    for (id, at) in &heard.evaluated {
-        let evaluation = store.get::<Evaluation>(id).await?.record;
-        evaluations.entry(evaluation.model).or_default().push((*at, evaluation));
-    }
+    let versions: BTreeSet<Digest> = versions.iter().map(|version| version.model).collect();
     let mut trainings = Vec::new();
     for (id, entry) in &heard.trained {
-        let model = match store.get::<Model>(id).await {
-            Ok(model) => model.record,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::warn!(model = %id, "trained by the log, and not in the store");
-                continue;
-            }
-            Err(error) => return Err(error),
+        let Some(model) = store.find::<Model>(id).await? else {
+            tracing::debug!(model = %id, "the log names it, and the store has it no more");
+            continue;
         };
-        if model.name == name || versions.iter().any(|version| version.model == *id) {
-            let found = evaluations.remove(id).unwrap_or_default();
+        let model = model.record;
+        if model.name == name || versions.contains(id) {
             let start = heard.snapshots.get(&model.training_set).copied().unwrap_or(entry.at);
-            let set = match store.get::<TrainingSet>(&model.training_set).await {
-                Ok(set) => Some(set.record),
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            };
+            let set = store.find::<TrainingSet>(&model.training_set).await?;
+            let set = set.map(|set| set.record);
+            let found = heard.evaluations(store, id).await?;
             trainings.push(training(*id, &model, set.as_ref(), (start, entry), &found));
         }
     }
     Ok(trainings)
 }
 
+impl Heard {
+    /// The evaluations of a model that the log knows, in its order.
+    async fn evaluations(
+        &self,
+        store: &dyn ArtifactStore,
+        model: &Digest,
+    ) -> Result<Vec<(Timestamp, Evaluation)>> {
+        let about = store.referrers(model).await?.into_iter();
+        let known = about.filter_map(|id| Some((*self.evaluated.get(&id)?, id)));
+        let known: BTreeMap<(u64, Timestamp), Digest> = known.collect();
+        let mut found = Vec::new();
+        for ((_, at), id) in known {
+            let evaluation = store.find::<Evaluation>(&id).await?;
+            found.extend(evaluation.map(|evaluation| (at, evaluation.record)));
+        }
+        Ok(found)
+    }
+}
+
 async fn hear(log: &dyn AuditLog) -> Result<Heard> {
     let (mut heard, mut start, size) = (Heard::default(), log.first().await?, log.size().await?);
-    let mut registered = Vec::new();
+    let (mut trained, mut registered) = (BTreeSet::new(), Vec::new());
     while start < size {
         let end = size.min(start + PAGE);
-        for entry in log.read(start..end).await? {
+        for (index, entry) in (start..).zip(log.read(start..end).await?) {
             let (id, at) = (entry.subject, entry.at);
-            let known = |list: &[(Digest, Entry)]| list.iter().any(|(known, _)| *known == id);
             match entry.event {
                 Event::DataSnapshot => drop(heard.snapshots.insert(id, at)),
-                Event::Evaluated if !heard.evaluated.iter().any(|(known, _)| *known == id) => {
-                    heard.evaluated.push((id, at));
-                }
-                Event::Trained if !known(&heard.trained) => heard.trained.push((id, entry)),
-                Event::Registered { .. } if !known(&registered) => registered.push((id, entry)),
+                Event::Evaluated => drop(heard.evaluated.entry(id).or_insert((index, at))),
+                Event::Trained if trained.insert(id) => heard.trained.push((id, entry)),
+                Event::Registered { .. } => registered.push((id, entry)),
                 _ => {}
             }
         }
         start = end;
     }
     // A model that came from elsewhere has no entry of its training.
-    registered.retain(|(id, _)| !heard.trained.iter().any(|(known, _)| known == id));
+    registered.retain(|(id, _)| trained.insert(*id));
     heard.trained.extend(registered);
     Ok(heard)
 }
@@ -171,23 +208,57 @@ fn training(
     ];
     let mut metrics = Vec::new();
     for (step, (at, evaluation)) in (0..).zip(evaluations) {
-        let mut note = |key: String, value: f64| {
-            // JSON has no other numbers, and no record holds any.
-            if value.is_finite() {
-                metrics.push(Metric { key: key_of(&key), value, timestamp: millis(*at), step });
-            }
-        };
-        note("evaluation.rows".to_owned(), evaluation.rows as f64);
-        let differences = evaluation.comparison.iter().flat_map(|found| &found.differences);
-        let differences = differences.map(|(name, found)| (format!("difference.{name}"), found));
-        let own = evaluation.metrics.iter().map(|(name, found)| (name.clone(), found));
-        for (name, estimate) in own.chain(differences) {
-            note(format!("{name}.low"), estimate.low);
-            note(format!("{name}.high"), estimate.high);
-            note(name, estimate.value);
-        }
+        let numbers = numbers(evaluation).into_iter();
+        let timestamp = millis(*at);
+        metrics.extend(numbers.map(|(key, value)| Metric { key, value, timestamp, step }));
     }
+    let (params, tags) = (distinct(params), distinct(tags));
     let name = format!("{} {}", model.name, id.short());
     let (start, end) = (millis(start.min(entry.at)), millis(entry.at));
     Training { model: id, name, start, end, params, tags, metrics }
+}
+
+/// What an evaluation found, each number by a name of its own: a metric's own name wins over the
+/// names that are made here.
+fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
+    let mut found = BTreeMap::new();
+    let mut note = |key: &str, value: f64| {
+        // JSON has no other numbers, and no record holds any.
+        if value.is_finite() {
+            found.entry(key_of(key)).or_insert(value);
+        }
+    };
+    for (name, estimate) in &evaluation.metrics {
+        note(name, estimate.value);
+    }
+    let differences = evaluation.comparison.iter().flat_map(|found| &found.differences);
+    let differences = differences.map(|(name, found)| (format!("difference.{name}"), found));
+    let own = evaluation.metrics.iter().map(|(name, found)| (name.clone(), found));
+    for (name, estimate) in own.chain(differences) {
+        note(&name, estimate.value);
+        note(&format!("{name}.low"), estimate.low);
+        note(&format!("{name}.high"), estimate.high);
+    }
+    note("evaluation.rows", evaluation.rows as f64);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_mlflow_takes_them_and_no_two_become_one() {
+        for kept in ["auc", "setting.max depth", "slice/late", "a.b-c_d", "dépôt", "改善"] {
+            assert_eq!(key_of(kept), kept);
+        }
+        let long = "x".repeat(MAX_KEY + 1);
+        let changed = ["a:b", "a%b", "a//b", "../b", "/a", "a/", "", "संकेत", &long];
+        let mut keys: Vec<_> = changed.iter().map(|name| key_of(name)).collect();
+        assert!(keys[0].starts_with("a_b."), "{keys:?}");
+        assert!(keys.iter().all(|key| (1..=MAX_KEY).contains(&key.len())), "{keys:?}");
+        assert!(keys.iter().all(|key| !key.contains('/')), "{keys:?}");
+        keys.push(key_of("a_b"));
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), changed.len() + 1, "{keys:?}");
+    }
 }

@@ -3,27 +3,20 @@
 use std::collections::BTreeMap;
 
 use kaizen_core::{ArtifactStore, AuditLog, Context, Digest, Error, ErrorKind, Result};
-use kaizen_store::{Registry, VersionState};
+use kaizen_store::Registry;
 use serde_json::{Value, json};
 
+use crate::batch::batches;
 use crate::client::Server;
-use crate::content::{CONTENT, MODEL, Pair, Training, pair, trainings};
-
-/// The limits of one `runs/log-batch`.
-const MAX_METRICS: usize = 1_000;
-const MAX_PARAMS: usize = 100;
-const MAX_TAGS: usize = 100;
-/// And of all three together.
-const MAX_TOGETHER: usize = 1_000;
-/// At most this many pages of versions are read.
-const MAX_PAGES: usize = 1_000;
+use crate::content::{CONTENT, MODEL, Metric, Training, pair, trainings};
 
 /// Exports the models of one name to an MLflow server.
 ///
-/// The server is spoken to without TLS, unless the host brings a client of its own that can.
+/// The server is spoken to without TLS, unless the host brings a client of its own that can. A token
+/// travels by plain HTTP only within this machine, or if that is asked for.
 #[derive(Clone, Debug)]
 pub struct MlflowExporter {
-    server: Server,
+    pub(crate) server: Server,
     experiment: Option<String>,
 }
 
@@ -39,8 +32,13 @@ pub struct Exported {
     pub versions: usize,
     /// Aliases that were moved.
     pub aliases: usize,
-    /// Tags of versions that were set.
+    /// Aliases that MLflow keeps for itself or cannot take, such as `latest` and `v2`: they are not
+    /// there.
+    pub refused_aliases: Vec<String>,
+    /// Tags of versions that were set or taken away.
     pub tags: usize,
+    /// Descriptions of versions to which an override was added.
+    pub descriptions: usize,
     /// The version in MLflow of each version here: they differ if MLflow had others before.
     pub numbers: BTreeMap<u32, String>,
 }
@@ -48,7 +46,7 @@ pub struct Exported {
 impl Exported {
     /// Whether all was there already.
     pub fn is_unchanged(&self) -> bool {
-        self.runs + self.versions + self.aliases + self.tags == 0
+        self.runs + self.versions + self.aliases + self.tags + self.descriptions == 0
     }
 }
 
@@ -57,7 +55,8 @@ impl MlflowExporter {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] if it is no HTTP address, or has a password in it.
+    /// [`ErrorKind::Invalid`] if it is no HTTP address, or has a password, a query or a fragment in
+    /// it. The error does not show the address.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self { server: Server::new(url)?, experiment: None })
     }
@@ -74,6 +73,12 @@ impl MlflowExporter {
         Self { server: self.server.with_token(token.into()), ..self }
     }
 
+    /// Lets the token travel by plain HTTP to another machine, where anybody on the way can read it.
+    #[must_use]
+    pub fn token_in_the_clear(self) -> Self {
+        Self { server: self.server.in_the_clear(), ..self }
+    }
+
     /// With this HTTP client: one with TLS, a proxy, certificates. It should not follow redirects.
     #[must_use]
     pub fn client(self, client: reqwest::Client) -> Self {
@@ -87,8 +92,10 @@ impl MlflowExporter {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] if MLflow cannot take the name; [`ErrorKind::Unavailable`] if the
-    /// server does not answer: what was exported stays, and the next export goes on from there.
+    /// [`ErrorKind::Invalid`] if MLflow cannot take the name; [`ErrorKind::Refused`] if a token would
+    /// travel in the clear; [`ErrorKind::Unsupported`] for https without a client of the host's;
+    /// [`ErrorKind::Unavailable`] if the server does not answer: what was exported stays, and the
+    /// next export goes on from there.
     pub async fn export(
         &self,
         store: &dyn ArtifactStore,
@@ -96,7 +103,9 @@ impl MlflowExporter {
         registry: &Registry,
         name: &str,
     ) -> Result<Exported> {
-        if name.is_empty() || name.contains(['\'', '"', '/', ':', '\\', '%']) {
+        self.server.check()?;
+        let odd = name.trim().is_empty() || [".", ".."].contains(&name);
+        if odd || name.contains(['\'', '"', '/', ':', '\\', '%']) {
             let message = format!("model `{name}`: MLflow takes no such name");
             return Err(Error::invalid(message));
         }
@@ -115,9 +124,8 @@ impl MlflowExporter {
         if states.is_empty() {
             return Ok(exported);
         }
-        self.registered_model(name).await?;
-        self.versions(name, &states, &runs, &mut exported).await?;
-        self.aliases(name, registry, &mut exported).await?;
+        self.export_versions(name, &states, &runs, &mut exported).await?;
+        self.export_aliases(name, registry, &mut exported).await?;
         Ok(exported)
     }
 
@@ -145,8 +153,10 @@ impl MlflowExporter {
         let filter = format!("tags.`{MODEL}` = '{}'", training.model);
         let search = json!({ "experiment_ids": [experiment], "filter": filter, "max_results": 1 });
         let found = self.server.post("runs/search", &search).await?;
+        let mut there = BTreeMap::new();
         let id = match found["runs"].get(0) {
             Some(run) => {
+                there = latest_steps(&run["data"]["metrics"]);
                 let known = tags_of(&run["data"]["tags"]).remove(CONTENT);
                 let id = text(run, &["info", "run_id"])?;
                 if known == Some(content.clone()) {
@@ -165,7 +175,12 @@ impl MlflowExporter {
                 text(&made, &["run", "info", "run_id"])?
             }
         };
-        self.log(&id, training).await?;
+        // What is there already is not sent again: some backends would keep it twice.
+        let is_new = |metric: &&Metric| there.get(&metric.key).is_none_or(|s| *s < metric.step);
+        let metrics: Vec<_> = training.metrics.iter().filter(is_new).collect();
+        for batch in batches(&id, &training.params, &training.tags, &metrics)? {
+            self.server.post("runs/log-batch", &batch).await?;
+        }
         let update = json!({ "run_id": id, "status": "FINISHED", "end_time": training.end });
         self.server.post("runs/update", &update).await?;
         // Last of all: a run without it was cut off, and is written again.
@@ -173,150 +188,22 @@ impl MlflowExporter {
         self.server.post("runs/log-batch", &done).await?;
         Ok((id, true))
     }
-
-    /// Parameters, tags and metrics, in batches that the server takes. Values that are there
-    /// already are the same, and MLflow lets them be.
-    async fn log(&self, run: &str, training: &Training) -> Result<()> {
-        let mut params = training.params.chunks(MAX_PARAMS);
-        let mut tags = training.tags.chunks(MAX_TAGS);
-        let room = MAX_METRICS.min(MAX_TOGETHER - MAX_PARAMS - MAX_TAGS);
-        let mut metrics = training.metrics.chunks(room);
-        loop {
-            let (p, t, m) = (params.next(), tags.next(), metrics.next());
-            if p.is_none() && t.is_none() && m.is_none() {
-                return Ok(());
-            }
-            let batch = json!({
-                "run_id": run,
-                "params": p.unwrap_or_default(),
-                "tags": t.unwrap_or_default(),
-                "metrics": m.unwrap_or_default(),
-            });
-            self.server.post("runs/log-batch", &batch).await?;
-        }
-    }
-
-    async fn registered_model(&self, name: &str) -> Result<()> {
-        let body = json!({ "name": name });
-        match self.server.post("registered-models/create", &body).await {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    async fn versions(
-        &self,
-        name: &str,
-        states: &[VersionState],
-        runs: &BTreeMap<Digest, String>,
-        exported: &mut Exported,
-    ) -> Result<()> {
-        let mut known = self.known_versions(name).await?;
-        for state in states {
-            let model = state.version.model;
-            let wanted = tags_for(state);
-            let number = match known.remove(&model.to_string()) {
-                Some((number, tags)) => {
-                    for Pair { key, value } in &wanted {
-                        if tags.get(key) != Some(value) {
-                            let body = json!({
-                                "name": name, "version": number, "key": key, "value": value,
-                            });
-                            self.server.post("model-versions/set-tag", &body).await?;
-                            exported.tags += 1;
-                        }
-                    }
-                    number
-                }
-                None => {
-                    let body = json!({
-                        "name": name,
-                        "source": format!("kaizen:/{}", model.hex()),
-                        "run_id": runs.get(&model),
-                        "description": description(state),
-                        "tags": wanted,
-                    });
-                    let made = self.server.post("model-versions/create", &body).await?;
-                    exported.versions += 1;
-                    text(&made, &["model_version", "version"])?
-                }
-            };
-            exported.numbers.insert(state.version.version, number);
-        }
-        Ok(())
-    }
-
-    /// The versions that bear our tag: number and tags, by model.
-    async fn known_versions(
-        &self,
-        name: &str,
-    ) -> Result<BTreeMap<String, (String, BTreeMap<String, String>)>> {
-        let filter = format!("name = '{name}'");
-        let (mut known, mut token) = (BTreeMap::new(), String::new());
-        for _ in 0..MAX_PAGES {
-            let mut query = vec![("filter", filter.as_str()), ("max_results", "1000")];
-            if !token.is_empty() {
-                query.push(("page_token", &token));
-            }
-            let page = self.server.get("model-versions/search", &query).await?;
-            for version in page["model_versions"].as_array().into_iter().flatten() {
-                let tags = tags_of(&version["tags"]);
-                if let Some(model) = tags.get(MODEL) {
-                    known.insert(model.clone(), (text(version, &["version"])?, tags));
-                }
-            }
-            token = page["next_page_token"].as_str().unwrap_or_default().to_owned();
-            if token.is_empty() {
-                return Ok(known);
-            }
-        }
-        let message = format!("versions of `{name}` in MLflow: over {MAX_PAGES} pages");
-        Err(Error::new(ErrorKind::Limit, message))
-    }
-
-    async fn aliases(
-        &self,
-        name: &str,
-        registry: &Registry,
-        exported: &mut Exported,
-    ) -> Result<()> {
-        let found = self.server.get("registered-models/get", &[("name", name)]).await?;
-        let there: BTreeMap<&str, String> = found["registered_model"]["aliases"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|a| Some((a["alias"].as_str()?, text(a, &["version"]).ok()?)))
-            .collect();
-        for (alias, version) in registry.aliases(name).await? {
-            let Some(number) = exported.numbers.get(&version.version) else { continue };
-            if there.get(alias.as_str()) != Some(number) {
-                let body = json!({ "name": name, "alias": alias, "version": number });
-                self.server.post("registered-models/alias", &body).await?;
-                exported.aliases += 1;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The tags of a version: ours, those that it has here, and the mark of an override.
-fn tags_for(state: &VersionState) -> Vec<Pair> {
-    let version = state.version.version;
-    let mut tags = vec![pair(MODEL, state.version.model), pair("kaizen.version", version)];
-    tags.extend(state.tags.iter().map(|(key, value)| pair(key, value)));
-    if let Some(mark) = state.overrides.last() {
-        tags.push(pair("kaizen.overridden", mark));
-    }
-    tags
-}
-
-fn description(state: &VersionState) -> String {
-    let lines: Vec<_> = state.overrides.iter().map(ToString::to_string).collect();
-    lines.join("\n")
+/// The last step of each metric of a run.
+fn latest_steps(metrics: &Value) -> BTreeMap<String, u64> {
+    let metrics = metrics.as_array().into_iter().flatten();
+    let step = |value: &Value| match value {
+        Value::String(text) => text.parse().ok(),
+        // What is not said is 0.
+        Value::Null => Some(0),
+        value => value.as_u64(),
+    };
+    metrics.filter_map(|m| Some((m["key"].as_str()?.to_owned(), step(&m["step"])?))).collect()
 }
 
 /// A text or a number in an answer, as text.
-fn text(answer: &Value, path: &[&str]) -> Result<String> {
+pub(crate) fn text(answer: &Value, path: &[&str]) -> Result<String> {
     let found = path.iter().fold(answer, |value, key| &value[*key]);
     let found = match found {
         Value::String(text) => Some(text.clone()),
@@ -329,8 +216,9 @@ fn text(answer: &Value, path: &[&str]) -> Result<String> {
     )
 }
 
-fn tags_of(tags: &Value) -> BTreeMap<String, String> {
+pub(crate) fn tags_of(tags: &Value) -> BTreeMap<String, String> {
     let tags = tags.as_array().into_iter().flatten();
-    let pairs = tags.filter_map(|t| Some((t["key"].as_str()?.into(), t["value"].as_str()?.into())));
-    pairs.collect()
+    // A value that is not there is empty.
+    let value = |tag: &Value| tag["value"].as_str().unwrap_or_default().to_owned();
+    tags.filter_map(|tag| Some((tag["key"].as_str()?.to_owned(), value(tag)))).collect()
 }

@@ -6,8 +6,10 @@
 //! *Touches the world through:* the server's REST API, over HTTP.
 //!
 //! Exporting again changes nothing: what was exported bears a tag with our digest, and is found by
-//! it. An export that was cut off is finished by the next. What is in MLflow is a view; nothing is
-//! ever read back from it.
+//! it. An export that was cut off is finished by the next. What is in MLflow is a view: nothing
+//! that is decided here ever depends on it. Tags that begin with `kaizen.` are the view's; a tag
+//! `team` of a version is `kaizen.tag.team` there, and goes when it goes here. What people write
+//! there beside them stays.
 //!
 //! ```no_run
 //! # async fn example(
@@ -30,9 +32,11 @@
 //! assert!(kaizen_mlflow::MlflowExporter::new("not an address").is_err());
 //! ```
 
+mod batch;
 mod client;
 mod content;
 mod export;
+mod versions;
 
 pub use export::{Exported, MlflowExporter};
 pub use reqwest;

@@ -10,6 +10,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 use kaizen_core::{Context, Error, ErrorKind, Result, Timestamp};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -18,6 +19,7 @@ use crate::credentials::{CredentialSource, Credentials};
 use crate::header::{Challenge, MAX_CHALLENGES, challenges};
 use crate::location;
 use crate::pace::Failed;
+use crate::reference::Reference;
 use crate::wire::{Answer, Call, Wire};
 
 /// At most this many bytes in what a token server answers.
@@ -38,8 +40,9 @@ pub(crate) type Scopes = Vec<String>;
 /// What proves the client to one registry.
 pub(crate) struct Auth {
     source: Arc<dyn CredentialSource>,
-    /// The host as the user named it, under which credentials are kept.
+    /// The host and the repository as the user named them, under which credentials are kept.
     host: String,
+    repository: String,
     base: Url,
     state: Mutex<State>,
 }
@@ -75,7 +78,8 @@ struct Token {
 struct Granted {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    /// In seconds. Some say it as text, or with a fraction.
+    expires_in: Option<Value>,
 }
 
 impl State {
@@ -92,8 +96,13 @@ impl State {
 }
 
 impl Auth {
-    pub(crate) fn new(source: Arc<dyn CredentialSource>, host: String, base: Url) -> Self {
-        Self { source, host, base, state: Mutex::default() }
+    pub(crate) fn new(
+        source: Arc<dyn CredentialSource>,
+        reference: &Reference,
+        base: Url,
+    ) -> Self {
+        let (host, repository) = (reference.host().to_owned(), reference.repository().to_owned());
+        Self { source, host, repository, base, state: Mutex::default() }
     }
 
     /// What to send with a request, as far as it is known what the registry wants.
@@ -152,7 +161,7 @@ impl Auth {
     }
 
     async fn credentials(&self) -> Result<Credentials> {
-        self.source.credentials(&self.host).await
+        self.source.credentials(&self.host, &self.repository).await
     }
 
     async fn fetch(
@@ -213,7 +222,8 @@ impl State {
         let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
         value.set_sensitive(true);
         // Nine tenths of its life, so that it does not die on the way.
-        let life = granted.expires_in.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
+        let life = granted.expires_in.as_ref().and_then(seconds);
+        let life = life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
         let expires = now.plus_seconds(i64::try_from(life * 9 / 10).unwrap_or(0));
         if self.tokens.len() >= MAX_TOKENS {
             self.tokens.retain(|_, token| now < token.expires);
@@ -271,6 +281,22 @@ fn offers(answer: &Answer) -> Result<Vec<Challenge>> {
     Ok(found)
 }
 
+/// A whole number of seconds in what should be one; of what is none, nothing.
+fn seconds(said: &Value) -> Option<u64> {
+    match said {
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
+        Value::String(text) => {
+            let text = text.trim();
+            text.parse().ok().or_else(|| whole(text.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn whole(seconds: f64) -> Option<u64> {
+    (seconds.is_finite() && seconds >= 0.0).then_some(seconds as u64)
+}
+
 fn basic(username: &str, password: &str) -> Result<HeaderValue> {
     if username.contains(':') {
         return Err(Error::invalid("credentials: a user's name with a colon in it"));
@@ -283,6 +309,8 @@ fn basic(username: &str, password: &str) -> Result<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn granted(text: &str) -> Granted {
@@ -328,5 +356,20 @@ mod tests {
         assert!(basic("a:b", "c").is_err());
         let shown = format!("{:?}", Credentials::password("ann", "secret"));
         assert_eq!(shown, "Password(\"ann\", …)");
+    }
+
+    #[test]
+    fn a_life_is_read_as_token_servers_write_it() {
+        let life = |said: Value| {
+            let text = json!({ "token": "t", "expires_in": said }).to_string();
+            let granted: Granted = serde_json::from_str(&text).unwrap();
+            granted.expires_in.as_ref().and_then(seconds)
+        };
+        for said in [json!(300), json!("300"), json!(300.5), json!(" 300.0 ")] {
+            assert_eq!(life(said.clone()), Some(300), "{said}");
+        }
+        for said in [json!(null), json!(-1), json!("soon"), json!([300]), json!("NaN")] {
+            assert_eq!(life(said.clone()), None, "{said}");
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use encrypted::{Connector, connector, is_distrust};
 #[cfg(feature = "tls")]
 mod encrypted {
     use std::io;
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
     use kaizen_core::{Context, ErrorKind};
@@ -40,11 +40,7 @@ mod encrypted {
     /// named here: a library changes nothing for the whole process.
     pub(crate) fn connector(trusted: &[Vec<u8>]) -> Result<Connector> {
         let mut roots = RootCertStore::empty();
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            tracing::debug!(%error, "some certificates of this machine are not read");
-        }
-        roots.add_parsable_certificates(native.certs);
+        roots.add_parsable_certificates(of_this_machine().iter().cloned());
         for pem in trusted {
             for certificate in CertificateDer::pem_slice_iter(pem) {
                 let read = certificate.context(ErrorKind::Invalid, "trusted certificate")?;
@@ -60,6 +56,18 @@ mod encrypted {
             .with_no_client_auth();
         let builder = HttpsConnectorBuilder::new().with_tls_config(config);
         Ok(builder.https_or_http().enable_http1().wrap_connector(plain()))
+    }
+
+    /// The certificates that this machine trusts: some hundred files, so they are read once.
+    fn of_this_machine() -> &'static [CertificateDer<'static>] {
+        static READ: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+        READ.get_or_init(|| {
+            let native = rustls_native_certs::load_native_certs();
+            for error in &native.errors {
+                tracing::debug!(%error, "some certificates of this machine are not read");
+            }
+            native.certs
+        })
     }
 
     /// Whether TLS itself says no: trying again is of no use.

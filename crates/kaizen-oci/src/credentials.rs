@@ -50,13 +50,14 @@ impl fmt::Debug for Credentials {
 /// too old; so it may give credentials that live for a short time.
 #[async_trait]
 pub trait CredentialSource: fmt::Debug + Send + Sync {
-    /// The credentials for the registry at this host, with its port where it has one.
-    async fn credentials(&self, host: &str) -> Result<Credentials>;
+    /// The credentials for a repository, such as `team/late`, of the registry at this host, with its
+    /// port where it has one.
+    async fn credentials(&self, host: &str, repository: &str) -> Result<Credentials>;
 }
 
 #[async_trait]
 impl CredentialSource for Credentials {
-    async fn credentials(&self, _host: &str) -> Result<Credentials> {
+    async fn credentials(&self, _host: &str, _repository: &str) -> Result<Credentials> {
         Ok(self.clone())
     }
 }

@@ -37,9 +37,9 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// # runtime.block_on(async {
 /// let text = r#"{"auths": {"registry.example.com": {"auth": "YW5uOnNlY3JldA=="}}}"#;
 /// let config = DockerConfig::parse(text.as_bytes())?;
-/// let found = config.credentials("registry.example.com").await?;
+/// let found = config.credentials("registry.example.com", "team/late").await?;
 /// assert_eq!(found, Credentials::password("ann", "secret"));
-/// assert_eq!(config.credentials("example.com").await?, Credentials::Anonymous);
+/// assert_eq!(config.credentials("example.com", "late").await?, Credentials::Anonymous);
 /// # Ok::<(), kaizen_core::Error>(())
 /// # }).unwrap();
 /// ```
@@ -134,14 +134,18 @@ impl DockerConfig {
         Self { helper_folder: Some(folder.into()), ..self }
     }
 
-    fn stored(&self, host: &str) -> Result<Credentials> {
-        let Some(auths) = &self.file.auths else { return Ok(Credentials::Anonymous) };
-        let found = auths.get(host).or_else(|| {
-            let mut keys = auths.iter().filter(|(key, _)| host_of(key) == host_of(host));
-            keys.next().map(|(_, auth)| auth)
+    /// What is stored for the narrowest key that the repository is in: Podman keeps credentials of
+    /// parts of a registry, as `registry.example.com/team`.
+    fn stored(&self, host: &str, repository: &str) -> Result<Credentials> {
+        let wanted = format!("{}/{repository}", host_of(host));
+        let keys = self.file.auths.iter().flatten().filter_map(|(key, auth)| {
+            let place = place_of(key);
+            let rest = wanted.strip_prefix(place)?;
+            // Written as it was asked for, it is the one of several for a host.
+            rest.starts_with('/').then_some((place.len(), key == host, auth))
         });
-        match found {
-            Some(auth) => auth.credentials(host),
+        match keys.max_by_key(|(narrow, exact, _)| (*narrow, *exact)) {
+            Some((.., auth)) => auth.credentials(host),
             None => Ok(Credentials::Anonymous),
         }
     }
@@ -207,7 +211,7 @@ impl Auth {
 
 #[async_trait]
 impl CredentialSource for DockerConfig {
-    async fn credentials(&self, host: &str) -> Result<Credentials> {
+    async fn credentials(&self, host: &str, repository: &str) -> Result<Credentials> {
         let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host);
         let key = if hub { DOCKER_HUB } else { host };
         let helpers = self.file.cred_helpers.iter().flatten();
@@ -221,7 +225,7 @@ impl CredentialSource for DockerConfig {
                 return Ok(found);
             }
         }
-        self.stored(key)
+        self.stored(key, repository)
     }
 }
 
@@ -233,6 +237,18 @@ impl fmt::Debug for DockerConfig {
             .field("creds_store", &self.file.creds_store)
             .field("cred_helpers", &self.file.cred_helpers)
             .finish_non_exhaustive()
+    }
+}
+
+/// The part of a registry that a key of `auths` is for: one that is written as an address, or ends
+/// with the version of the protocol, is for its whole host.
+fn place_of(key: &str) -> &str {
+    let host = host_of(key);
+    let is_address = key.contains("://");
+    let place = key.trim_end_matches('/');
+    match place.strip_prefix(host) {
+        Some(path) if !is_address && !["/v1", "/v2"].contains(&path) => place,
+        _ => host,
     }
 }
 
@@ -260,7 +276,8 @@ async fn run(program: &Path, server: &str) -> Result<(bool, Vec<u8>)> {
     let mut command = Command::new(program);
     command.arg("get").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child: Child = command.spawn().context(ErrorKind::NotFound, "it does not start")?;
+    // Not `NotFound`: who asked for a blob would take that for an answer.
+    let mut child: Child = command.spawn().context(ErrorKind::Invalid, "it does not start")?;
     if let Some(mut input) = child.stdin.take() {
         // A helper that does not read its input says what it has to say all the same.
         let _ = input.write_all(format!("{server}\n").as_bytes()).await;

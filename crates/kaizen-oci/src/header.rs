@@ -6,8 +6,6 @@ use std::time::Duration;
 use jiff::fmt::rfc2822;
 use kaizen_core::{Error, Result, Timestamp};
 
-use crate::reference::shown;
-
 /// At most this many bytes are read of one header.
 pub(crate) const MAX_BYTES: usize = 16 << 10;
 /// At most this many challenges in one answer.
@@ -34,7 +32,8 @@ impl Challenge {
 /// Reads a `WWW-Authenticate` header (RFC 9110, section 11.6.1). One header may hold several
 /// challenges, and their parameters are parted by commas as they are.
 pub(crate) fn challenges(header: &str) -> Result<Vec<Challenge>> {
-    let bad = |why: &str| Error::invalid(format!("challenge `{}`: {why}", shown(header)));
+    // Neither is shown: an address in it may hold what opens it.
+    let bad = |why: &str| Error::invalid(format!("challenge of {} bytes: {why}", header.len()));
     if header.len() > MAX_BYTES {
         return Err(bad("too long"));
     }
@@ -129,7 +128,7 @@ impl<'a> Rest<'a> {
 
 /// The target of the first link with `rel="next"` in a `Link` header (RFC 8288), as it was written.
 pub(crate) fn next_link(header: &str) -> Result<Option<&str>> {
-    let bad = |why: &str| Error::invalid(format!("link `{}`: {why}", shown(header)));
+    let bad = |why: &str| Error::invalid(format!("link of {} bytes: {why}", header.len()));
     if header.len() > MAX_BYTES {
         return Err(bad("too long"));
     }

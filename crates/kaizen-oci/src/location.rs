@@ -12,7 +12,8 @@ const MAX_BYTES: usize = 8 << 10;
 ///
 /// It may go to the same place, or by https to any other; by http only where the first step was by
 /// http, and then only to the same host or within this machine. So no stranger turns the client
-/// towards a service inside.
+/// towards a service inside that speaks http; to one that speaks https it sends a request without
+/// credentials, as any page can.
 ///
 /// # Errors
 ///
@@ -21,7 +22,7 @@ const MAX_BYTES: usize = 8 << 10;
 pub(crate) fn resolve(from: &Url, raw: &str) -> Result<Url> {
     let refused = |why: &str| {
         let host = from.host_str().unwrap_or_default();
-        Error::refused(format!("{host} sends to `{}`: {why}", shown(raw)))
+        Error::refused(format!("{host} sends to `{}`: {why}", without_secrets(raw)))
     };
     if raw.len() > MAX_BYTES {
         return Err(refused("too long"));
@@ -63,10 +64,21 @@ pub(crate) fn same_server(one: &Url, other: &Url) -> bool {
 /// Whether the address is within this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        // A name below it may be asked of a name server, and lead anywhere.
+        Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
+    }
+}
+
+/// What a stranger gave as an address, without what may be secret in it: a user with a password,
+/// and the query, in which signed addresses hold what opens them.
+fn without_secrets(raw: &str) -> String {
+    let address = raw.split(['?', '#']).next().unwrap_or_default();
+    match address.rfind('@') {
+        Some(at) => shown(&format!("…{}", &address[at..])),
+        None => shown(address),
     }
 }
 
@@ -133,6 +145,33 @@ mod tests {
         assert!(go(registry, &format!("/{}", "x".repeat(MAX_BYTES))).is_err());
         assert!(go("http://r.example/", "http://127.0.0.1/x").is_err());
         assert!(go("http://127.0.0.1/", "http://r.example/x").is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_without_what_may_be_secret_in_it() {
+        let cases = [
+            ("http://store.example/x?X-Amz-Signature=secret", "http://store.example/x"),
+            ("https://ann:secret@host/x", "@host/x"),
+            ("https://ann:secret@host/a@b", "@b"),
+            ("ftp://secret@host?secret#secret", "@host"),
+            ("/../x#secret", "/../x"),
+            ("?a b=secret", "``"),
+        ];
+        for (raw, shown) in cases {
+            let error = go("https://r.example/", raw).unwrap_err().to_string();
+            assert!(error.contains(shown) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_this_machine() {
+        let own = |text: &str| is_loopback(&Url::parse(text).unwrap());
+        for text in ["http://localhost:1/", "http://127.8.9.1/", "http://[::1]/"] {
+            assert!(own(text), "{text}");
+        }
+        for text in ["http://x.localhost/", "http://localhost.example/", "http://10.0.0.1/"] {
+            assert!(!own(text), "{text}");
+        }
     }
 
     #[test]

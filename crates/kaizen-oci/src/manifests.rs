@@ -33,6 +33,17 @@ struct TagPage {
     tags: Option<Vec<String>>,
 }
 
+/// On what a manifest is put under a tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Condition<'a> {
+    /// On nothing.
+    Always,
+    /// That nothing has the tag yet.
+    Absent,
+    /// That what has it is still what was read with this `ETag`.
+    Unchanged(&'a str),
+}
+
 /// Pages of a list, each of which says where the next one is.
 pub(crate) struct Pages {
     /// The next page.
@@ -110,7 +121,7 @@ impl Inner {
         let bytes = bytes
             .context(ErrorKind::NotFound, format!("manifest {digest}: not here to be tagged"))?;
         let kind = media_type_of(&bytes).unwrap_or_else(|| media_type::MANIFEST.to_owned());
-        self.send_manifest(tag, (&kind, bytes), None).await.map(|_| ())
+        self.send_manifest(tag, (&kind, bytes), Condition::Always).await.map(|_| ())
     }
 
     /// Puts bytes as a manifest under a tag or a digest; the headers of the answer.
@@ -118,15 +129,17 @@ impl Inner {
         &self,
         name: &str,
         (kind, bytes): (&str, Bytes),
-        only_over: Option<&str>,
+        condition: Condition<'_>,
     ) -> Result<HeaderMap> {
         let digest = Digest::of(&bytes);
         let mut call = Call::new(Method::PUT, self.url(&format!("manifests/{name}"))?)
             .header(header::CONTENT_TYPE, kind)?
             .body(bytes);
-        if let Some(tag) = only_over {
-            call = call.header(header::IF_MATCH, tag)?;
-        }
+        call = match condition {
+            Condition::Always => call,
+            Condition::Absent => call.header(header::IF_NONE_MATCH, "*")?,
+            Condition::Unchanged(tag) => call.header(header::IF_MATCH, tag)?,
+        };
         let answer = self.http.send(&call, &self.push_scopes()).await?;
         if !answer.status.is_success() {
             return Err(self.http.failure(answer).await.error);
@@ -149,7 +162,8 @@ impl Inner {
             }
         }
         let parts = (media_type::MANIFEST, bytes.clone());
-        let headers = self.send_manifest(&digest.to_string(), parts, None).await?;
+        let name = digest.to_string();
+        let headers = self.send_manifest(&name, parts, Condition::Always).await?;
         if let Some(subject) = &manifest.subject {
             self.make_findable(&headers, &subject.digest, (&digest, &manifest, &bytes)).await?;
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use kaizen_core::{Digest, Error, Result};
+use kaizen_core::{Digest, Error, Result, one_line};
 
 /// At most this many bytes in a reference.
 const MAX_BYTES: usize = 1024;
@@ -12,8 +12,8 @@ const MAX_NAME: usize = 255;
 
 /// A repository in a registry, and, where they are given, a tag and a digest in it.
 ///
-/// The host is always written out; nothing stands for it by default. `docker.io` is reached at the
-/// address that it has in truth.
+/// The host is always written out; nothing stands for it by default. It has a dot or a port in it,
+/// or is `localhost`. `docker.io` is reached at the address that it has in truth.
 ///
 /// ```
 /// use kaizen_oci::Reference;
@@ -82,6 +82,12 @@ impl FromStr for Reference {
         if !is_host(host) {
             return Err(bad("no host before the first `/`"));
         }
+        // Nothing stands for the host here, as Docker's own registry does in other tools. One that is
+        // a single word would be asked for in vain.
+        if !host.contains(['.', ':']) && host != "localhost" {
+            let why = format!("`{host}` is no host; did you mean `docker.io/{rest}`?");
+            return Err(bad(&why));
+        }
         let (repository, tag) = match path.split_once(':') {
             Some((repository, tag)) if is_tag(tag) => (repository, Some(tag.to_owned())),
             Some(_) => return Err(bad("no tag after `:`")),
@@ -109,9 +115,10 @@ impl fmt::Display for Reference {
 
 /// The start of a text that somebody else wrote, for one line of a message.
 pub(crate) fn shown(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let mut start: String = plain.take(200).collect();
-    if start.len() < text.len() {
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(200).collect();
+    let mut start = one_line(&start);
+    if characters.next().is_some() {
         start.push('…');
     }
     start

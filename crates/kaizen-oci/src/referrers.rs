@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::Whole;
-use crate::manifests::Pages;
+use crate::manifests::{Condition, Pages};
 use crate::registry::Inner;
 use crate::wire::Call;
 
@@ -148,10 +148,15 @@ impl Inner {
         }
         let what = format!("referrers of {subject}");
         for _ in 0..MAX_WRITES {
-            let (mut index, version) = match self.fallback(subject).await? {
-                Some(found) => found,
-                None => (Index::empty(), None),
+            let found = self.fallback(subject).await?;
+            let condition = match &found {
+                // Else, of two that say the first thing, one would write over the other.
+                None => Condition::Absent,
+                Some((_, Some(version))) => Condition::Unchanged(version),
+                // A registry without versions knows no conditions.
+                Some((_, None)) => Condition::Always,
             };
+            let mut index = found.as_ref().map_or_else(Index::empty, |(index, _)| index.clone());
             if index.digests(&what)?.contains(digest) {
                 return Ok(());
             }
@@ -166,7 +171,7 @@ impl Inner {
             }
             let parts = (media_type::INDEX, Bytes::from(list));
             // Read again in either case: a registry may not know the condition.
-            match self.send_manifest(&fallback_tag(subject), parts, version.as_deref()).await {
+            match self.send_manifest(&fallback_tag(subject), parts, condition).await {
                 Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
                 _ => {}
             }

@@ -117,8 +117,7 @@ impl RemoteRegistry {
             return Err(Error::invalid(format!("repository `{}` to mount from", shown(bad))));
         }
         let base = base(&reference, options.transport)?;
-        let auth =
-            Auth::new(options.credentials.clone(), reference.host().to_owned(), base.clone());
+        let auth = Auth::new(options.credentials.clone(), &reference, base.clone());
         let ports = (options.pace.clone(), options.clock.clone());
         let connector = connector(&options.trusted_certificates)?;
         let wire = Wire::new(connector, ports, (options.retry, options.stall));
@@ -286,6 +285,7 @@ impl Inner {
             let text = format!("{}: the registry does not say how large it is", answer.name);
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
+        self.check_size(digest, size)?;
         match place {
             Place::Blobs => self.known().blob(*digest),
             Place::Manifests => self.known().manifest(*digest),

@@ -96,10 +96,20 @@ impl Inner {
                 return Ok(*digest);
             }
             for from in &self.options.mount_from {
-                match self.begin(Some((digest, from))).await? {
-                    Begun::Mounted => return Ok(*digest),
+                let before = begun.take();
+                let mounted = match self.begin(Some((digest, from))).await? {
+                    Begun::Mounted => true,
                     // It was not mounted; what was opened in its place is put to use.
-                    Begun::Session(session) => begun = Some(session),
+                    Begun::Session(session) => {
+                        begun = Some(session);
+                        false
+                    }
+                };
+                if let Some(session) = before {
+                    self.abandon(&session).await;
+                }
+                if mounted {
+                    return Ok(*digest);
                 }
             }
         }
@@ -234,7 +244,7 @@ impl Inner {
     /// says that it was.
     async fn put_chunks(
         &self,
-        mut source: Source,
+        source: Source,
         first: Bytes,
         expected: Option<&Digest>,
         begun: Option<Session>,
@@ -244,24 +254,11 @@ impl Inner {
             None => self.session().await?,
         };
         let mut upload = Upload { inner: self, session, sent: 0 };
-        let done = upload.run(&mut source, first).await;
-        let digest = match done.and_then(|()| source.finish(expected)) {
-            Ok(digest) => digest,
-            Err(error) => {
-                self.abandon(&upload.session).await;
-                return Err(error);
-            }
-        };
-        let mut backoff = self.http.backoff();
-        while let Err(failed) = self.close(&upload.session.url, &digest, Bytes::new()).await {
-            self.http.wait(&mut backoff, failed).await?;
-            if self.size_of(&digest).await?.is_some() {
-                break;
-            }
-            let sent = upload.sent;
-            upload.position(sent..=sent, false).await?;
+        let done = upload.send(source, first, expected).await;
+        if done.is_err() {
+            self.abandon(&upload.session).await;
         }
-        Ok(digest)
+        done
     }
 }
 
@@ -274,6 +271,28 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
+    /// Sends everything and ends the session.
+    async fn send(
+        &mut self,
+        mut source: Source,
+        first: Bytes,
+        expected: Option<&Digest>,
+    ) -> Result<Digest> {
+        self.run(&mut source, first).await?;
+        let digest = source.finish(expected)?;
+        let mut backoff = self.inner.http.backoff();
+        loop {
+            let closed = self.inner.close(&self.session.url, &digest, Bytes::new()).await;
+            let Err(failed) = closed else { return Ok(digest) };
+            self.inner.http.wait(&mut backoff, failed).await?;
+            if self.inner.size_of(&digest).await?.is_some() {
+                return Ok(digest);
+            }
+            let sent = self.sent;
+            self.position(sent..=sent, false).await?;
+        }
+    }
+
     async fn run(&mut self, source: &mut Source, first: Bytes) -> Result<()> {
         let mut next = first;
         let size = (next.len() as u64).max(self.session.min_chunk) as usize;

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use kaizen_core::{Clock, Context, Error, ErrorKind, Result};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::connect::{self, Connector};
@@ -26,7 +26,7 @@ use crate::reference::shown;
 const MAX_HEADERS: usize = 64 << 10;
 /// At most this many bytes are read of an answer that only says why not.
 const MAX_REFUSAL: usize = 64 << 10;
-/// A body that is sent slower than so many bytes a second is given up.
+/// A body that travels slower than so many bytes a second is given up, either way.
 const SLOWEST: u64 = 16 << 10;
 
 /// A request.
@@ -124,6 +124,8 @@ impl Wire {
             unread: Bytes::new(),
             name,
             stall: self.stall,
+            waited: Duration::ZERO,
+            read: 0,
         })
     }
 
@@ -199,6 +201,9 @@ pub(crate) struct Answer {
     /// The request, for people.
     pub(crate) name: String,
     stall: Duration,
+    /// How long the server was waited for in all, and how many bytes came of it.
+    waited: Duration,
+    read: u64,
 }
 
 impl Answer {
@@ -231,7 +236,12 @@ impl Answer {
             return Ok(Some(std::mem::take(&mut self.unread)));
         }
         loop {
-            let frame = timeout(self.stall, self.body.frame()).await;
+            // Who sends a byte now and then stalls too. Only waiting counts: the reader has its time.
+            let earned = self.stall + Duration::from_secs(self.read / SLOWEST);
+            let limit = self.stall.min(earned.saturating_sub(self.waited));
+            let since = Instant::now();
+            let frame = timeout(limit, self.body.frame()).await;
+            self.waited += since.elapsed();
             let late = || Error::new(ErrorKind::Unavailable, format!("{}: it stalls", self.name));
             match frame.map_err(|_| late())? {
                 None => return Ok(None),
@@ -241,6 +251,7 @@ impl Answer {
                     if let Ok(data) = frame.into_data()
                         && !data.is_empty()
                     {
+                        self.read += data.len() as u64;
                         return Ok(Some(data));
                     }
                 }

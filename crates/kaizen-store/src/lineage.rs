@@ -5,7 +5,7 @@ mod index;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kaizen_core::{Actor, ArtifactStore, AuditLog, Digest, Event, Result, Timestamp};
+use kaizen_core::{Actor, ArtifactStore, AuditLog, Digest, Event, Result, Timestamp, one_line};
 use serde::Serialize;
 
 pub use index::LineageIndex;
@@ -20,10 +20,15 @@ const PAGE: u64 = 4_096;
 ///
 /// The leaves upwards are the sources of training sets and their files. A record never leads to
 /// itself: it would have to hold its own digest.
+///
+/// One damaged record does not take the answer away: it is a step that leads nowhere, and
+/// [`unreadable`](Self::unreadable) says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lineage {
     ancestors: Vec<LineageStep>,
     descendants: Vec<LineageStep>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unreadable: BTreeMap<Digest, String>,
 }
 
 /// One line of a [`Lineage`].
@@ -74,6 +79,12 @@ impl Lineage {
         &self.descendants
     }
 
+    /// The records that were looked at and cannot be read, and why: what they name, and so what they
+    /// would have led to, is missing here. `fsck` says more.
+    pub fn unreadable(&self) -> &BTreeMap<Digest, String> {
+        &self.unreadable
+    }
+
     /// Adds to every step what the log first says of it: who made it, and when. Of a log that was
     /// pruned, what it says first of what is left.
     ///
@@ -104,19 +115,20 @@ impl Lineage {
 /// Kind, the first digits of the digest, the name of a source or file, and what the log says.
 impl fmt::Display for LineageStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.id.short())?;
+        write!(f, "{} {}", one_line(&self.kind), self.id.short())?;
         if let Some(name) = &self.name {
-            write!(f, " {name}")?;
+            // A path or a name from a payload: anybody's.
+            write!(f, " {}", one_line(name))?;
         }
         if let Some(Said { at, actor, .. }) = &self.said {
-            write!(f, ", {at} by {actor}")?;
+            write!(f, ", {at} by {}", one_line(&actor.to_string()))?;
         }
         if self.repeated { f.write_str(" (see above)") } else { Ok(()) }
     }
 }
 
 /// Prints one line per step, indented by its depth. What was made of it, if anything, follows under
-/// a line of its own.
+/// a line of its own, and so do records that cannot be read.
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |f: &mut fmt::Formatter<'_>, step: &LineageStep| {
@@ -124,12 +136,16 @@ impl fmt::Display for Lineage {
             writeln!(f, "{:indent$}{step}", "")
         };
         self.ancestors.iter().try_for_each(|step| line(f, step))?;
-        let Some((_, made)) = self.descendants.split_first().filter(|(_, made)| !made.is_empty())
-        else {
-            return Ok(());
-        };
-        writeln!(f, "made of it:")?;
-        made.iter().try_for_each(|step| line(f, step))
+        if let [_, made @ ..] = &self.descendants[..]
+            && !made.is_empty()
+        {
+            writeln!(f, "made of it:")?;
+            made.iter().try_for_each(|step| line(f, step))?;
+        }
+        for why in self.unreadable.values() {
+            writeln!(f, "not read: {why}")?;
+        }
+        Ok(())
     }
 }
 
@@ -143,8 +159,8 @@ impl fmt::Display for Lineage {
 ///
 /// [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no such record and no
 /// training set names such a source or file; [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt)
-/// if a record cannot be read; [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a million
-/// records in the store, or 100,000 steps.
+/// if this record cannot be read; [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a
+/// million records in the store, or 100,000 steps.
 pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
     LineageIndex::read(store).await?.lineage(id)
 }
@@ -169,11 +185,11 @@ pub async fn descendants(store: &dyn ArtifactStore, id: &Digest) -> Result<Linea
 }
 
 /// The records whose bodies name this one, with their kinds, ordered by digest. It reads every
-/// record of the store.
+/// record of the store; one that cannot be read names nothing.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if a record cannot be read.
+/// As reading the store.
 pub async fn children(store: &dyn ArtifactStore, id: &Digest) -> Result<Vec<(Digest, String)>> {
     Ok(LineageIndex::read(store).await?.children(id))
 }

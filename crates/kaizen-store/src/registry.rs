@@ -33,7 +33,8 @@ const PAGE: u64 = 4_096;
 /// It has no state of its own: models are in the store, and what was registered, promoted,
 /// overridden and rolled back is in the log. Every change is a compare-and-set on the log, so two
 /// processes cannot both win. Doing the same thing again (the same model, the same decision, a
-/// rollback in the same operation) changes nothing, so work that was cut off may be done again.
+/// rollback in the same operation) changes nothing, so work that was cut off may be done again. A
+/// decision moves an alias once: after a rollback, or any other move, it is spent.
 ///
 /// ```
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -131,8 +132,8 @@ impl Registry {
     ///
     /// [`ErrorKind::Refused`] if the decision does not approve, judges another model, or was
     /// overridden (then call [`Registry::override_alias`]); [`ErrorKind::Conflict`] if the alias
-    /// is no longer held by the champion that the decision compared with;
-    /// [`ErrorKind::NotFound`] if there is no such version or decision.
+    /// is no longer held by the champion that the decision compared with, or has moved since the
+    /// decision was used; [`ErrorKind::NotFound`] if there is no such version or decision.
     pub async fn promote(
         &self,
         name: &str,
@@ -244,9 +245,11 @@ impl Registry {
                      {other}"
                 )));
             }
-            let last = fold.last_move(name, alias);
-            if last.is_some_and(|last| last.to == to && last.evidence.contains(id)) {
-                return Ok(Step::Done(to));
+            if let Some((used, is_last)) = fold.use_of(name, alias, id) {
+                return match is_last && used.to == to {
+                    true => Ok(Step::Done(to)),
+                    false => Err(spent(name, alias, id, &used)),
+                };
             }
             let holder = fold.holder(name, alias);
             if holder.map(|holder| holder.model) != judged.champion {
@@ -327,6 +330,15 @@ impl Registry {
         }
         Ok(fold)
     }
+}
+
+/// A decision counts once. To follow it again would undo what was decided since, such as a rollback.
+fn spent(name: &str, alias: &str, decision: &Digest, used: &AliasMove) -> Error {
+    let (index, version) = (used.index, used.to.version);
+    Error::conflict(format!(
+        "alias `{alias}` of `{name}`: decision {decision} gave it to version {version} by log entry \
+         {index}, and it has moved since; decide anew"
+    ))
 }
 
 fn moved(name: &str, alias: &str, fold: &Fold, to: Version, change: AliasChange) -> Event {

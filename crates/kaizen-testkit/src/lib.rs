@@ -20,6 +20,7 @@ pub mod audit_log;
 pub mod drifting;
 pub mod estimator;
 mod fakes;
+pub mod judge;
 pub mod online_store;
 pub mod point_in_time;
 pub mod source;

@@ -15,7 +15,7 @@ use kaizen_core::{
 };
 use kaizen_store::{AliasMove, Lineage, Registry, VersionState, ancestors};
 
-use crate::gather;
+use crate::gather::{self, remembered};
 
 /// The tag of a version, or of its name, that says what the model is for.
 const PURPOSE: &str = "purpose";
@@ -206,16 +206,22 @@ impl ModelCard {
     pub fn overrides(&self) -> Vec<String> {
         let mut marks: Vec<_> = self.version.overrides.iter().map(ToString::to_string).collect();
         for decision in &self.decisions {
-            if let Some(Override { person, reason }) = &decision.overridden {
-                let known = self.version.overrides.iter();
-                let known = known.filter(|mark| mark.reason == *reason);
-                if known.count() == 0 {
-                    let on = decision.at.date();
-                    marks.push(format!("Gates OVERRIDDEN by {person} on {on}: {reason}"));
-                }
+            if let Some(Override { person, reason }) = &decision.overridden
+                && !self.is_marked(&decision.id)
+            {
+                let on = decision.at.date();
+                marks.push(format!("Gates OVERRIDDEN by {person} on {on}: {reason}"));
             }
         }
         marks
+    }
+
+    /// Whether the version has a mark of the override that this decision holds: the move of an alias
+    /// that it made.
+    fn is_marked(&self, decision: &Digest) -> bool {
+        let made = self.moves.iter().filter(|(_, moved)| moved.evidence.contains(decision));
+        let mut made = made.map(|(_, moved)| moved.index);
+        made.any(|index| self.version.overrides.iter().any(|mark| mark.index == index))
     }
 
     fn rows(&self) -> &str {
@@ -253,6 +259,9 @@ impl Told {
             }
         })
         .await?;
+        // An evaluation that was found again, as by work that was cut off, is entered again.
+        let mut evaluated = BTreeSet::new();
+        entries.retain(|entry| entry.event != Event::Evaluated || evaluated.insert(entry.subject));
         let (mut told, mut releases) = (Self::default(), BTreeMap::new());
         for entry in entries {
             told.take(store, model, entry, &mut releases).await?;
@@ -265,13 +274,15 @@ impl Told {
         store: &dyn ArtifactStore,
         model: &Digest,
         entry: Entry,
-        releases: &mut BTreeMap<Digest, Digest>,
+        releases: &mut BTreeMap<Digest, Option<Digest>>,
     ) -> Result<()> {
         let id = entry.subject;
         match entry.event {
-            Event::Evaluated => self.evaluations.push(store.get(&id).await?.record),
+            Event::Evaluated => self.evaluations.extend(remembered(store, &id).await?),
             Event::Decided { .. } => {
-                let decision = store.get::<Decision>(&id).await?.record;
+                let Some(decision) = remembered::<Decision>(store, &id).await? else {
+                    return Ok(());
+                };
                 self.decisions.push(Gated {
                     id,
                     at: entry.at,
@@ -283,26 +294,19 @@ impl Told {
                 });
             }
             Event::DriftAlarm => {
-                let report = store.get::<DriftReport>(&id).await?.record;
+                let Some(report) = remembered::<DriftReport>(store, &id).await? else {
+                    return Ok(());
+                };
                 let features = report.features.into_iter().map(|f| (f.name, f.evidence));
                 let (alpha, evidence) = (report.alpha, report.evidence);
                 let features = features.take(5).collect();
                 self.alarms.push(Drifted { at: entry.at, alpha, evidence, features });
             }
             Event::Deployed { target, step } => {
-                let deployment = store.get::<Deployment>(&id).await?.record;
-                let (mut there, mut weight) = (false, 0);
-                for (slot, release) in &deployment.slots {
-                    if !releases.contains_key(release) {
-                        let of = store.get::<Release>(release).await?.record.model;
-                        releases.insert(*release, of);
-                    }
-                    if releases.get(release) == Some(model) {
-                        there = true;
-                        weight += deployment.weights.get(slot).copied().unwrap_or(0);
-                    }
-                }
-                if there {
+                let Some(deployment) = remembered::<Deployment>(store, &id).await? else {
+                    return Ok(());
+                };
+                if let Some(weight) = weight_of(store, model, &deployment, releases).await? {
                     self.deployments.push(Deployed { at: entry.at, target, step, weight });
                 }
             }
@@ -310,6 +314,28 @@ impl Told {
         }
         Ok(())
     }
+}
+
+/// The weight of a model's slots in a deployment; `None` if it is in none of them, as far as the
+/// releases are still known.
+async fn weight_of(
+    store: &dyn ArtifactStore,
+    model: &Digest,
+    deployment: &Deployment,
+    releases: &mut BTreeMap<Digest, Option<Digest>>,
+) -> Result<Option<u32>> {
+    let mut weight = None;
+    for (slot, release) in &deployment.slots {
+        if !releases.contains_key(release) {
+            let of = remembered::<Release>(store, release).await?.map(|release| release.model);
+            releases.insert(*release, of);
+        }
+        if releases.get(release) == Some(&Some(*model)) {
+            let more = deployment.weights.get(slot).copied().unwrap_or(0);
+            weight = Some(weight.unwrap_or(0) + more);
+        }
+    }
+    Ok(weight)
 }
 
 /// What an alias's move was.

@@ -1,7 +1,9 @@
 //! Signed envelopes, by the Dead Simple Signing Envelope (DSSE) 1.0.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::DecodePaddingMode;
 use kaizen_core::{Context, Error, ErrorKind, Result, Signer};
 use kaizen_store::VerifierKey;
 use serde::{Deserialize, Serialize};
@@ -14,11 +16,25 @@ const MAX_BYTES: usize = 64 << 20;
 /// At most this many signatures on an envelope.
 const MAX_SIGNATURES: usize = 64;
 
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+/// Signers write either alphabet, and verifiers must take both.
+const ALPHABETS: [GeneralPurpose; 2] = [
+    GeneralPurpose::new(&alphabet::STANDARD, LENIENT),
+    GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT),
+];
+
+/// What a text in base64 says, in the standard alphabet or in the one for addresses.
+fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    let [standard, url_safe] = ALPHABETS;
+    standard.decode(text).or_else(|error| url_safe.decode(text).map_err(|_| error))
+}
+
 /// A payload with its type and the signatures of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
-    /// The payload in base64.
+    /// The payload in base64, in either alphabet.
     payload: String,
     /// What the payload is.
     payload_type: String,
@@ -120,7 +136,7 @@ impl Envelope {
         let payload = self.payload()?;
         let message = pae(&self.payload_type, &payload);
         let signatures = self.signatures.iter().filter_map(|signature| {
-            <[u8; 64]>::try_from(STANDARD.decode(&signature.sig).ok()?).ok()
+            <[u8; 64]>::try_from(decode(&signature.sig).ok()?).ok()
         });
         for signature in signatures {
             // By the specification the key's id only hints; every key is tried.
@@ -133,13 +149,33 @@ impl Envelope {
     }
 
     fn payload(&self) -> Result<Vec<u8>> {
-        STANDARD.decode(&self.payload).context(ErrorKind::Corrupt, "DSSE envelope: its payload")
+        decode(&self.payload).context(ErrorKind::Corrupt, "DSSE envelope: its payload")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes whose base64 has `+` and `/` in the standard alphabet, as a signature has now and then.
+    #[tokio::test]
+    async fn an_envelope_in_the_alphabet_for_addresses_opens() {
+        let signer = kaizen_store::Ed25519Signer::from_seed("example.com", [1; 32]).unwrap();
+        let payload = [0xfb, 0xff, 0xfe, 0x3e];
+        let sealed = Envelope::seal("text/x", &payload, &signer).await.unwrap();
+        let text = String::from_utf8(sealed.to_bytes().unwrap()).unwrap();
+        assert!(text.contains("\"payload\":\"+//+Pg==\""), "{text}");
+        let sig = sealed.signatures[0].sig.replace('+', "-").replace('/', "_");
+        for payload_text in ["-__-Pg==", "-__-Pg", "+//+Pg=="] {
+            let text = serde_json::json!({
+                "payload": payload_text, "payloadType": "text/x", "signatures": [{"sig": sig}],
+            });
+            let envelope = Envelope::parse(text.to_string().as_bytes()).unwrap();
+            assert_eq!(envelope.open(&[signer.verifier()]).unwrap(), payload, "{payload_text}");
+        }
+        let mixed = r#"{"payload":"+__+Pg==","payloadType":"text/x","signatures":[]}"#;
+        assert!(Envelope::parse(mixed.as_bytes()).unwrap().open(&[signer.verifier()]).is_err());
+    }
 
     /// The example of the protocol's own document.
     #[test]

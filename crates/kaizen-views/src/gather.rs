@@ -55,11 +55,27 @@ pub(crate) async fn statements<R: Record>(
     let kind = artifact_type(R::KIND);
     let mut found = Vec::new();
     for id in store.referrers(subject).await? {
-        if store.manifest(&id).await?.artifact_type.as_ref() == Some(&kind) {
-            found.push(store.get::<R>(&id).await?);
+        let manifest = match store.manifest(&id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            manifest => manifest?,
+        };
+        if manifest.artifact_type.as_ref() == Some(&kind) {
+            found.extend(store.find::<R>(&id).await?);
         }
     }
     Ok(found)
+}
+
+/// A record that the log names, unless it was collected: the log is longer than the store's memory.
+pub(crate) async fn remembered<R: Record>(
+    store: &dyn ArtifactStore,
+    id: &Digest,
+) -> Result<Option<R>> {
+    let found = store.find::<R>(id).await?;
+    if found.is_none() {
+        tracing::debug!(kind = R::KIND, %id, "the log names it, and the store has it no more");
+    }
+    Ok(found.map(|found| found.record))
 }
 
 /// A file of a source, as a training set lists it.

@@ -14,7 +14,7 @@ use kaizen_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::gather;
+use crate::gather::{self, remembered};
 
 /// Where the schema of the events is.
 const SCHEMA: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent";
@@ -67,7 +67,8 @@ pub enum RunState {
     Other,
 }
 
-/// A run: a UUID, made of the digest of what it did, so that an event that is sent twice is known.
+/// A run: a UUID, made of the digest of its operation and, for a step, of its place in the log, so
+/// that an event that is sent twice is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -175,12 +176,13 @@ impl OpenLineage {
     }
 
     /// The events of these entries of the log, in its order. The same entries give the same events;
-    /// what came before them is read only to know which operations were asked for.
+    /// what came before them is read only to know which operations were asked for. An entry whose
+    /// record was collected since gives no event of a step: what it did is not known any more.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Limit`] for more than 2²⁰ entries; [`ErrorKind::NotFound`] or
-    /// [`ErrorKind::Corrupt`] if a record that the log names cannot be read.
+    /// [`ErrorKind::Limit`] for more than 2²⁰ entries; [`ErrorKind::Corrupt`] if a record that the
+    /// log names cannot be read.
     pub async fn events(
         &self,
         store: &dyn ArtifactStore,
@@ -230,10 +232,10 @@ impl OpenLineage {
     async fn step(&self, store: &dyn ArtifactStore, entry: &Entry) -> Result<Option<Step>> {
         let subject = &entry.subject;
         let step = match &entry.event {
-            Event::DataSnapshot => self.snapshot(store, subject).await?,
-            Event::Trained => self.trained(store, subject).await?,
-            Event::Evaluated => self.evaluated(store, subject).await?,
-            Event::Decided { .. } => self.decided(store, subject).await?,
+            Event::DataSnapshot => return self.snapshot(store, subject).await,
+            Event::Trained => return self.trained(store, subject).await,
+            Event::Evaluated => return self.evaluated(store, subject).await,
+            Event::Decided { .. } => return self.decided(store, subject).await,
             Event::Ran { .. } => return self.ran(store, subject).await,
             Event::AliasMoved { name, .. } => Step {
                 name: "alias".to_owned(),
@@ -242,7 +244,9 @@ impl OpenLineage {
                 ..Step::default()
             },
             Event::Released => {
-                let release = store.get::<Release>(subject).await?.record;
+                let Some(release) = remembered::<Release>(store, subject).await? else {
+                    return Ok(None);
+                };
                 Step {
                     name: "release".to_owned(),
                     inputs: vec![self.dataset(&release.name, &release.model)],
@@ -255,7 +259,7 @@ impl OpenLineage {
                 outputs: vec![self.dataset(&format!("{target}/deployment"), subject)],
                 ..Step::default()
             },
-            Event::DriftAlarm => self.alarm(store, entry).await?,
+            Event::DriftAlarm => return self.alarm(store, entry).await,
             _ => return Ok(None),
         };
         Ok(Some(step))
@@ -264,50 +268,59 @@ impl OpenLineage {
     /// A step of a pipeline. Those that made a training set, a model or an evaluation are passed
     /// over: entries of their own say more of them.
     async fn ran(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Option<Step>> {
-        let run = store.get::<RunRecord>(id).await?.record;
-        let kind = self.kind(store, &run.output).await?;
+        let Some(run) = remembered::<RunRecord>(store, id).await? else { return Ok(None) };
+        let Some(kind) = self.kind(store, &run.output).await? else { return Ok(None) };
         if [Model::KIND, Evaluation::KIND, "training-set"].contains(&kind.as_str()) {
             return Ok(None);
         }
         let mut inputs = Vec::new();
         for input in &run.inputs {
-            inputs.push(self.dataset(&self.kind(store, input).await?, input));
+            let kind = self.kind(store, input).await?;
+            inputs.extend(kind.map(|kind| self.dataset(&kind, input)));
         }
         let outputs = vec![self.dataset(&kind, &run.output)];
         Ok(Some(Step { name: run.step, inputs, outputs, facets: Facets::new() }))
     }
 
-    async fn decided(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Step> {
-        let decision = store.get::<Decision>(id).await?.record;
-        let model = store.get::<Model>(&decision.model).await?.record;
+    async fn decided(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Option<Step>> {
+        let Some(decision) = remembered::<Decision>(store, id).await? else { return Ok(None) };
+        let Some(model) = remembered::<Model>(store, &decision.model).await? else {
+            return Ok(None);
+        };
         let name = format!("{}/evaluation", model.name);
         let mut evaluation = self.dataset(&name, &decision.evaluation);
         evaluation.input_facets = self.assertions(&decision);
-        Ok(Step {
+        Ok(Some(Step {
             name: "gate".to_owned(),
             inputs: vec![self.dataset(&model.name, &decision.model), evaluation],
             outputs: vec![self.dataset(&format!("{}/decision", model.name), id)],
             facets: self.gate_facet(&decision),
-        })
+        }))
     }
 
-    async fn alarm(&self, store: &dyn ArtifactStore, entry: &Entry) -> Result<Step> {
-        let report = store.get::<DriftReport>(&entry.subject).await?.record;
-        let model = store.get::<Model>(&report.model).await?.record;
+    async fn alarm(&self, store: &dyn ArtifactStore, entry: &Entry) -> Result<Option<Step>> {
+        let id = &entry.subject;
+        let Some(report) = remembered::<DriftReport>(store, id).await? else { return Ok(None) };
+        let Some(model) = remembered::<Model>(store, &report.model).await? else {
+            return Ok(None);
+        };
         let mut inputs = Vec::new();
         for digest in &entry.evidence {
             let kind = self.kind(store, digest).await?;
-            inputs.push(self.dataset(&format!("{}/{kind}", model.name), digest));
+            let name = kind.map(|kind| format!("{}/{kind}", model.name));
+            inputs.extend(name.map(|name| self.dataset(&name, digest)));
         }
-        let outputs = vec![self.dataset(&format!("{}/drift-report", model.name), &entry.subject)];
+        let outputs = vec![self.dataset(&format!("{}/drift-report", model.name), id)];
         let facets = self.drift_facet(&report);
-        Ok(Step { name: "watch".to_owned(), inputs, outputs, facets })
+        Ok(Some(Step { name: "watch".to_owned(), inputs, outputs, facets }))
     }
 
     /// Start and end of a step.
     fn pair(&self, index: u64, entry: &Entry, step: Step, parent: bool) -> [RunEvent; 2] {
         let operation = &entry.operation;
-        let id = uuid(&[&operation.to_string(), &step.name, &entry.subject.hex()]);
+        // The index tells two steps of one operation about one record apart: two aliases that moved
+        // to one model, a target that was shifted twice.
+        let id = uuid(&[&operation.to_string(), &step.name, &index.to_string()]);
         let mut facets = self.run_facets(index, entry);
         if parent {
             facets.extend(self.parent_facet(operation));
@@ -362,19 +375,20 @@ impl OpenLineage {
         Job { namespace: self.namespace.clone(), name, facets }
     }
 
-    /// The kind of a record, or `blob`.
-    async fn kind(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<String> {
+    /// The kind of a record, or `blob`; `None` of what is gone: nothing else says it.
+    async fn kind(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Option<String>> {
         let manifest = match store.manifest(id).await {
             Ok(manifest) => manifest,
-            Err(error) if [ErrorKind::NotFound, ErrorKind::Corrupt].contains(&error.kind()) => {
-                return Ok("blob".to_owned());
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                return Ok(Some("blob".to_owned()));
             }
             Err(error) => return Err(error),
         };
         let kind = manifest.artifact_type.unwrap_or_else(|| "image".to_owned());
         let short = kind.strip_prefix("application/vnd.kaizen.");
         let short = short.and_then(|kind| kind.strip_suffix(".v1+json"));
-        Ok(short.unwrap_or(&kind).to_owned())
+        Ok(Some(short.unwrap_or(&kind).to_owned()))
     }
 }
 

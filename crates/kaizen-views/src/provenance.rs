@@ -8,6 +8,7 @@ use kaizen_core::{
     Signer, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::dsse::{Envelope, IN_TOTO};
 use crate::gather;
@@ -43,17 +44,25 @@ pub struct Resource {
     /// A name for people; distinct among subjects.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// What it is: `kaizen:KIND`.
+    /// Which one it is: `kaizen:KIND/sha256/HEX`, of which no two artefacts share one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uri: String,
     /// `sha256` and its hexadecimal digits.
     pub digest: BTreeMap<String, String>,
+    /// More about it: `kind`, such as `model` or `file`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, Value>,
 }
 
 impl Resource {
     fn new(name: impl Into<String>, kind: &str, digest: &Digest) -> Self {
-        let digest = BTreeMap::from([("sha256".to_owned(), digest.hex())]);
-        Self { name: name.into(), uri: format!("kaizen:{kind}"), digest }
+        let hex = digest.hex();
+        Self {
+            name: name.into(),
+            uri: format!("kaizen:{kind}/sha256/{hex}"),
+            digest: BTreeMap::from([("sha256".to_owned(), hex)]),
+            annotations: BTreeMap::from([("kind".to_owned(), kind.into())]),
+        }
     }
 }
 

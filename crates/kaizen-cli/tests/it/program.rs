@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kaizen_core::AuditLog as _;
 use kaizen_store::{Ed25519Signer, LocalLog, LocalStore};
-use kaizen_testkit::{Story, story};
+use kaizen_testkit::{Story, judge, story};
 use serde_json::Value;
 
 /// A store and a log with the history of `kaizen_testkit::story`, on disk.
@@ -227,10 +227,7 @@ async fn a_push_or_pull_that_cannot_be_is_explained() {
 /// Against Debian's container registry, named by an environment variable.
 #[tokio::test]
 async fn what_is_pushed_to_a_registry_is_pulled_by_another() {
-    let Ok(registry) = std::env::var("KAIZEN_REGISTRY_URL") else {
-        println!("skipped: KAIZEN_REGISTRY_URL names no container registry");
-        return;
-    };
+    let Some(registry) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
     let place = Place::new().await;
     let repository = format!("{registry}/kaizen-cli/late:champion");
     let pushed = place.json(&["push", "late@champion", &repository, "--referrers", "--plain-http"]);

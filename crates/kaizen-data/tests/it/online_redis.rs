@@ -12,16 +12,14 @@ use std::time::Duration;
 use kaizen_core::{Bytes, ErrorKind, Silent};
 use kaizen_data::{MemoryOnlineStore, MemorySource, Online, RedisOnlineStore, open_online};
 use kaizen_table::{OnlineEntry, OnlineStore};
+use kaizen_testkit::judge;
 use kaizen_testkit::online_store::{same, suite};
 
 use crate::online::{S, events, request, second, service, view};
 
 /// A part of the server for one test, which is emptied when the test is over.
 async fn store(test: &str) -> Option<RedisOnlineStore> {
-    let Ok(url) = std::env::var("KAIZEN_REDIS_URL") else {
-        println!("skipped: KAIZEN_REDIS_URL names no server");
-        return None;
-    };
+    let url = judge::variable("KAIZEN_REDIS_URL")?;
     let prefix = format!("kaizen-test-{}-{test}", std::process::id());
     let store = RedisOnlineStore::open(&format!("{url}?prefix={prefix}")).await.unwrap();
     clear(&store).await;
@@ -163,7 +161,7 @@ async fn redis_that_goes_away_is_unavailable_and_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let Some(server) = Server::start(folder.path(), port) else {
-        println!("skipped: there is no redis-server to start");
+        judge::absent("there is no redis-server to start");
         return;
     };
     let store = server.open().await;

@@ -27,10 +27,7 @@ struct Judge {
 
 impl Judge {
     fn of(test: &str, url: &str, options: Vec<(&'static str, String)>) -> Option<Self> {
-        let Ok(url) = std::env::var(url) else {
-            println!("skipped: {url} is not set; see tests/judges");
-            return None;
-        };
+        let url = kaizen_testkit::judge::variable(url)?;
         let parsed = url::Url::parse(&url).unwrap();
         let (store, _) = object_store::parse_url_opts(&parsed, options.clone()).unwrap();
         let folder = format!("{test}-{}", std::process::id());

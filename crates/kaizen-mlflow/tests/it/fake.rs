@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use kaizen_core::{ErrorKind, Result};
+use kaizen_core::{ArtifactStore as _, ErrorKind, Result};
 use kaizen_mlflow::{Exported, MlflowExporter};
 use kaizen_testkit::Story;
 
@@ -11,6 +11,10 @@ use crate::World;
 
 /// Exports to a server that answers everything so.
 async fn export_to(status: StatusCode, body: String) -> Result<Exported> {
+    export_of(&World::new().await, status, body).await
+}
+
+async fn export_of(world: &World, status: StatusCode, body: String) -> Result<Exported> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answer = move || {
@@ -18,7 +22,6 @@ async fn export_to(status: StatusCode, body: String) -> Result<Exported> {
         async move { (status, body).into_response() }
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
-    let world = World::new().await;
     let exporter = MlflowExporter::new(&format!("http://{address}/base/")).unwrap();
     let exporter = exporter.token("hush-hush");
     assert!(!format!("{exporter:?}").contains("hush"), "a token is never shown");
@@ -65,11 +68,65 @@ async fn a_server_that_is_not_there_is_unavailable_and_a_bad_name_or_address_is_
     for bad in ["", "a'b", "a/b", "a%b"] {
         assert_eq!(export(bad).await.unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
     }
-    for bad in ["", "ftp://host", "http://user:secret@host", "http:"] {
+}
+
+#[tokio::test]
+async fn no_error_shows_the_address_in_which_a_password_may_stand() {
+    let bad = [
+        "",
+        "ftp://ann:secret@host",
+        "ann:secret@host:5000",
+        "http://ann:secret@host",
+        "http://secret@host",
+        "http://host:secret",
+        "http://host/?token=secret",
+        "http://host/#secret",
+        "//secret",
+        "http:",
+    ];
+    for bad in bad {
         let error = MlflowExporter::new(bad).unwrap_err();
-        assert!(
-            error.kind() == ErrorKind::Invalid && !error.to_string().contains("secret"),
-            "{error}"
-        );
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+        assert!(!format!("{error:#} {error:?}").contains("secret"), "{bad}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_does_not_travel_in_the_clear_unless_that_is_asked_for() {
+    let world = World::new().await;
+    let export = |exporter: MlflowExporter| {
+        let world = &world;
+        async move {
+            let exported =
+                exporter.export(&*world.store, &*world.log, &world.registry, Story::NAME).await;
+            exported.unwrap_err().kind()
+        }
+    };
+    // Of these names nothing is asked: the first word would be too much.
+    let open = |url: &str| MlflowExporter::new(url).unwrap().token("hush");
+    assert_eq!(export(open("http://mlflow.invalid")).await, ErrorKind::Refused);
+    assert_eq!(export(open("http://x.localhost")).await, ErrorKind::Refused);
+    let asked = open("http://mlflow.invalid").token_in_the_clear();
+    assert_eq!(export(asked).await, ErrorKind::Unavailable);
+    assert_eq!(export(open("http://127.0.0.1:1")).await, ErrorKind::Unavailable);
+    assert_eq!(export(open("https://mlflow.invalid")).await, ErrorKind::Unsupported);
+    let brought = open("https://mlflow.invalid").client(reqwest::Client::new());
+    assert_eq!(export(brought).await, ErrorKind::Unavailable);
+}
+
+/// What every call finds that it looks for.
+const AGREES: &str = r#"{"experiment":{"experiment_id":"1"},"run":{"info":{"run_id":"r"}},
+    "model_version":{"version":"1"},"registered_model":{}}"#;
+
+#[tokio::test]
+async fn no_record_that_was_collected_stops_an_export() {
+    assert_eq!(export_to(StatusCode::OK, AGREES.to_owned()).await.unwrap().runs, 2);
+    for gone in World::new().await.store.manifests().await.unwrap() {
+        let world = World::new().await;
+        assert!(world.store.remove_manifest(&gone).await.unwrap());
+        let exported = export_of(&world, StatusCode::OK, AGREES.to_owned()).await.unwrap();
+        let models = world.story.models;
+        assert_eq!(exported.runs, if models.contains(&gone) { 1 } else { 2 }, "{gone}");
+        assert_eq!(exported.numbers.len(), 2);
     }
 }

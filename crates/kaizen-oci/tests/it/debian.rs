@@ -13,24 +13,6 @@ use serde_json::{Value, json};
 
 use crate::server::{Reply, Request, Server};
 
-/// What a variable of the environment says, or a message that the test is skipped.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok();
-    if value.is_none() {
-        println!("skipped: {name} is not set; `tests/judges` sets it");
-    }
-    value
-}
-
-/// Whether a program is there, or a message that the test is skipped.
-pub(crate) fn has(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        println!("skipped: there is no {program}");
-    }
-    there
-}
-
 /// Runs a program that must succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let Output { status, stdout, stderr } = Command::new(program).args(arguments).output().unwrap();

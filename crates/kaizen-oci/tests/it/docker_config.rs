@@ -52,7 +52,29 @@ async fn credentials_are_found_in_every_form_that_docker_writes() {
         ("evil.a.example", Credentials::Anonymous),
     ];
     for (host, expected) in cases {
-        assert_eq!(config.credentials(host).await.unwrap(), expected, "{host}");
+        assert_eq!(config.credentials(host, "team/late").await.unwrap(), expected, "{host}");
+    }
+    let text = format!(
+        r#"{{"auths": {{
+            "r.example/team": {{"auth": "{}"}}, "r.example/team/late": {{"auth": "{}"}},
+            "r.example": {{"auth": "{}"}}, "s.example/v1/": {{"auth": "{}"}}
+        }}}}"#,
+        auth("team:t"),
+        auth("late:l"),
+        auth("all:a"),
+        auth("old:o"),
+    );
+    let narrow = parse(&text);
+    for (host, repository, user) in [
+        ("r.example", "team/late", "late"),
+        ("r.example", "team/later", "team"),
+        ("r.example", "team/late/x", "late"),
+        ("r.example", "teams", "all"),
+        ("s.example", "x", "old"),
+    ] {
+        let found = narrow.credentials(host, repository).await.unwrap();
+        let expected = Credentials::password(user, &user[..1]);
+        assert_eq!(found, expected, "{host}/{repository}");
     }
     let shown = format!("{config:?}");
     assert!(shown.contains("a.example") && !shown.contains("ecret") && !shown.contains("YW5u"));
@@ -63,7 +85,7 @@ async fn a_file_that_is_not_there_knows_nothing_and_a_damaged_one_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     let config = DockerConfig::read(&path).await.unwrap();
-    assert_eq!(config.credentials("a.example").await.unwrap(), Credentials::Anonymous);
+    assert_eq!(config.credentials("a.example", "team/late").await.unwrap(), Credentials::Anonymous);
     for damaged in ["{\"auths\": {\"a.example\": {\"auth\": \"c2Vj", "7", "{\"auths\": 7}"] {
         fs::write(&path, damaged).unwrap();
         let error = DockerConfig::read(&path).await.unwrap_err();
@@ -75,7 +97,7 @@ async fn a_file_that_is_not_there_knows_nothing_and_a_damaged_one_is_named() {
     assert!(DockerConfig::read(&path).await.is_err());
     for bad in ["!", &auth("nocolon")] {
         let config = parse(&format!(r#"{{"auths": {{"a.example": {{"auth": "{bad}"}}}}}}"#));
-        let error = config.credentials("a.example").await.unwrap_err();
+        let error = config.credentials("a.example", "team/late").await.unwrap_err();
         assert!(error.to_string().contains("a.example") && !error.to_string().contains(bad));
     }
 }
@@ -96,11 +118,11 @@ async fn helpers_are_asked_the_registrys_own_first() {
     helper(folder.path(), "none", "echo 'credentials not found in native keychain'; exit 1");
     let text = r#"{"credsStore": "all", "credHelpers": {"a.example": "own", "n.example": "none"}}"#;
     let config = parse(text).helpers_in(folder.path());
-    let own = config.credentials("a.example").await.unwrap();
+    let own = config.credentials("a.example", "team/late").await.unwrap();
     assert_eq!(own, Credentials::password("get", "a.example"));
-    let all = config.credentials("b.example").await.unwrap();
+    let all = config.credentials("b.example", "team/late").await.unwrap();
     assert_eq!(all, Credentials::IdentityToken("t".into()));
-    let none = config.credentials("n.example").await.unwrap();
+    let none = config.credentials("n.example", "team/late").await.unwrap();
     assert_eq!(none, Credentials::Anonymous);
 }
 
@@ -111,7 +133,7 @@ async fn a_store_that_knows_nothing_leaves_what_is_in_the_file() {
     let auths = format!(r#"{{"a.example": {{"auth": "{}"}}}}"#, auth("ann:x"));
     let text = format!(r#"{{"credsStore": "none", "auths": {auths}}}"#);
     let config = parse(&text).helpers_in(folder.path());
-    let found = config.credentials("a.example").await.unwrap();
+    let found = config.credentials("a.example", "team/late").await.unwrap();
     assert_eq!(found, Credentials::password("ann", "x"));
 }
 
@@ -127,13 +149,13 @@ async fn a_helper_that_misbehaves_is_an_error_that_names_it_and_no_secret() {
         ("endless", ErrorKind::Limit, Duration::from_secs(30)),
         ("odd", ErrorKind::Invalid, Duration::from_secs(30)),
         ("angry", ErrorKind::Refused, Duration::from_secs(30)),
-        ("missing", ErrorKind::NotFound, Duration::from_secs(30)),
+        ("missing", ErrorKind::Invalid, Duration::from_secs(30)),
         ("../odd", ErrorKind::Invalid, Duration::from_secs(30)),
     ];
     for (name, kind, limit) in cases {
         let config = parse(&format!(r#"{{"credsStore": "{name}"}}"#));
         let config = config.helpers_in(folder.path()).helper_time(limit);
-        let error = config.credentials("a.example").await.unwrap_err();
+        let error = config.credentials("a.example", "team/late").await.unwrap_err();
         assert_eq!(error.kind(), kind, "{name}: {error}");
         assert!(!format!("{error:#}").contains("secret"), "{error:#}");
         assert!(name.contains('/') || error.to_string().contains(name), "{error}");
@@ -155,7 +177,7 @@ proptest! {
         let both = auth(&format!("{user}:{password}"));
         let config = parse(&format!(r#"{{"auths": {{"a.example": {{"auth": "{both}"}}}}}}"#));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let found = runtime.block_on(config.credentials("a.example")).unwrap();
+        let found = runtime.block_on(config.credentials("a.example", "team/late")).unwrap();
         prop_assert_eq!(found, Credentials::password(user, password));
     }
 }

@@ -14,7 +14,7 @@ use crate::server::{Reply, Request, Server};
 pub(crate) struct Choices {
     /// It has the referrers API.
     pub(crate) referrers: bool,
-    /// It gives `ETag` with manifests and knows `If-Match`.
+    /// It gives `ETag` with manifests and knows `If-Match` and `If-None-Match`.
     pub(crate) conditional: bool,
     /// It mounts blobs from other repositories.
     pub(crate) mounts: bool,
@@ -199,7 +199,9 @@ impl State {
         let tag = held.map(|(_, bytes)| format!("\"{}\"", Digest::of(bytes)));
         if request.method == "PUT" {
             let wanted = request.header("if-match");
-            if choices.conditional && wanted.is_some() && wanted != tag.as_deref() {
+            let other = wanted.is_some() && wanted != tag.as_deref();
+            let is_there = request.header("if-none-match") == Some("*") && tag.is_some();
+            if choices.conditional && (other || is_there) {
                 return error(412, "CONDITION");
             }
             let kind = request.header("content-type").unwrap().to_owned();

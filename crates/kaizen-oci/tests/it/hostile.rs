@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::fake::{Choices, Fake};
 use crate::server::{Reply, Request, Server};
@@ -208,6 +209,36 @@ async fn a_server_that_says_nothing_is_left_in_time() {
         let error = read(&registry, &digest).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
+}
+
+/// A byte at a time, each before the connection would count as stalled.
+#[tokio::test]
+async fn a_server_that_says_a_byte_now_and_then_is_left_in_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = "HTTP/1.1 200 X\r\ncontent-length: 10000\r\n\r\n";
+                let mut sent = stream.write_all(head.as_bytes()).await;
+                while sent.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sent = stream.write_all(b"x").await;
+                }
+            });
+        }
+    });
+    let (mut hasty, _) = options();
+    hasty.stall = Duration::from_millis(400);
+    hasty.retry.attempts = 2;
+    let registry = RemoteRegistry::open(&format!("{address}/team/late"), hasty).unwrap();
+    let digest = Digest::of("x");
+    let read = tokio::time::timeout(Duration::from_secs(30), read(&registry, &digest)).await;
+    let error = read.expect("it is left").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("stalls"), "{error}");
+    let tags = tokio::time::timeout(Duration::from_secs(30), registry.tags()).await;
+    assert_eq!(tags.expect("it is left").unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use kaizen_core::record::Release;
 use kaizen_core::{ArtifactStore, Digest, ErrorKind, Progress, Records, Silent};
 use kaizen_oci::{Credentials, DockerConfig, Options, RemoteRegistry, Transport};
 use kaizen_store::{CopyOptions, LocalStore};
-use kaizen_testkit::{MemoryStore, artifact_store as suite};
+use kaizen_testkit::{MemoryStore, artifact_store as suite, judge};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::debian::{Certificate, Registry, has, run, token_server, variable};
+use crate::debian::{Certificate, Registry, run, token_server};
 use crate::proxy::{Cut, Proxy};
 use crate::support::{bytes, options, put_statement, store_with_record};
 
@@ -62,7 +62,7 @@ async fn there_and_back(registry: &RemoteRegistry, seed: u64) {
 
 #[tokio::test]
 async fn debians_registry_keeps_every_rule_of_a_store_that_needs_no_listing() {
-    let Some(address) = variable("KAIZEN_REGISTRY_URL") else { return };
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
     let store = open(&address, "suite", options().0);
     store.ping().await.unwrap();
     suite::blobs_come_back_under_their_digest(&store).await;
@@ -81,7 +81,7 @@ async fn debians_registry_keeps_every_rule_of_a_store_that_needs_no_listing() {
 
 #[tokio::test]
 async fn records_go_to_debians_registry_and_come_back() {
-    let Some(address) = variable("KAIZEN_REGISTRY_URL") else { return };
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
     let registry = open(&address, "records", options().0);
     assert_eq!(registry.tags().await.unwrap(), Vec::<String>::new());
     there_and_back(&registry, 10).await;
@@ -96,7 +96,7 @@ async fn records_go_to_debians_registry_and_come_back() {
 
 #[tokio::test]
 async fn debians_registry_mounts_blobs_between_repositories() {
-    let Some(address) = variable("KAIZEN_REGISTRY_URL") else { return };
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
     let first = open(&address, "mount-from", options().0);
     let digest = first.put_blob(bytes(30, MIB)).await.unwrap();
     let second = open(&address, "mount-to", options().0);
@@ -110,9 +110,9 @@ async fn debians_registry_mounts_blobs_between_repositories() {
 
 #[tokio::test]
 async fn a_password_opens_debians_registry_given_or_in_dockers_configuration() {
-    let Some(address) = variable("KAIZEN_REGISTRY_PASSWORD_URL") else { return };
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_PASSWORD_URL") else { return };
     let (Some(user), Some(password)) =
-        (variable("KAIZEN_REGISTRY_USER"), variable("KAIZEN_REGISTRY_PASSWORD"))
+        (judge::variable("KAIZEN_REGISTRY_USER"), judge::variable("KAIZEN_REGISTRY_PASSWORD"))
     else {
         return;
     };
@@ -137,8 +137,8 @@ async fn a_password_opens_debians_registry_given_or_in_dockers_configuration() {
 
 #[tokio::test]
 async fn a_token_opens_debians_registry() {
-    let Some(program) = variable("KAIZEN_REGISTRY_PROGRAM") else { return };
-    if !has("openssl") {
+    let Some(program) = judge::variable("KAIZEN_REGISTRY_PROGRAM") else { return };
+    if !judge::program("openssl") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -175,8 +175,8 @@ async fn a_token_opens_debians_registry() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn an_encrypted_registry_is_trusted_by_its_certificate_alone() {
-    let Some(program) = variable("KAIZEN_REGISTRY_PROGRAM") else { return };
-    if !has("openssl") {
+    let Some(program) = judge::variable("KAIZEN_REGISTRY_PROGRAM") else { return };
+    if !judge::program("openssl") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -202,8 +202,8 @@ async fn an_encrypted_registry_is_trusted_by_its_certificate_alone() {
 
 #[tokio::test]
 async fn skopeo_reads_what_was_pushed_and_pushes_what_is_pulled() {
-    let Some(address) = variable("KAIZEN_REGISTRY_URL") else { return };
-    if !has("skopeo") {
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
+    if !judge::program("skopeo") {
         return;
     }
     let registry = open(&address, "skopeo", options().0);
@@ -253,7 +253,7 @@ async fn skopeo_reads_what_was_pushed_and_pushes_what_is_pulled() {
 
 #[tokio::test]
 async fn pushes_and_pulls_survive_connections_that_are_cut() {
-    let Some(address) = variable("KAIZEN_REGISTRY_URL") else { return };
+    let Some(address) = judge::variable("KAIZEN_REGISTRY_URL") else { return };
     let mut cuts = 0;
     for seed in 0..10_u64 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);

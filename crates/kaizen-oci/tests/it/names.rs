@@ -100,3 +100,12 @@ proptest! {
         let _ = text.parse::<Reference>();
     }
 }
+
+#[test]
+fn a_single_word_is_no_host() {
+    let error = "late/model:v3".parse::<Reference>().unwrap_err().to_string();
+    assert!(error.contains("did you mean `docker.io/late/model:v3`?"), "{error}");
+    for good in ["localhost/late", "late:5000/model", "[::1]/late", "r.example/late"] {
+        assert!(good.parse::<Reference>().is_ok(), "{good}");
+    }
+}

@@ -192,16 +192,46 @@ async fn many_that_say_something_at_once_are_all_found() {
     patient.retry.attempts = 10;
     let stores = [fake.open(patient.clone()), fake.open(patient)];
     let subject = stores[0].put(&release("subject"), &[]).await.unwrap();
-    put_statement(&stores[0], &subject, "first").await;
     let mut all = tokio::task::JoinSet::new();
     for number in 0..12 {
         let store = stores[number % 2].clone();
         all.spawn(async move { put_statement(&store, &subject, &number.to_string()).await });
     }
     let mut expected = all.join_all().await;
-    expected.push(put_statement(&stores[0], &subject, "first").await);
     expected.sort_unstable();
     assert_eq!(stores[1].referrers(&subject).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn of_two_that_say_the_first_thing_at_once_neither_is_lost() {
+    let fake = Fake::start(Choices { conditional: true, ..Choices::default() }).await;
+    let stores = [fake.open(options().0), fake.open(options().0)];
+    let subject = stores[0].put(&release("subject"), &[]).await.unwrap();
+    let one = put_statement(&stores[0], &subject, "one").await;
+    // The other has looked for the list just before it was there.
+    let tag = format!("manifests/sha256-{}", subject.hex());
+    fake.fault("GET", &tag, Reply::status(404), false);
+    let two = put_statement(&stores[1], &subject, "two").await;
+    let mut expected = vec![one, two];
+    expected.sort_unstable();
+    assert_eq!(stores[0].referrers(&subject).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn sessions_that_a_refused_mount_opened_are_not_left_behind() {
+    let fake = Fake::start(Choices::default()).await;
+    let (mut options, _) = options();
+    options.mount_from = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let store = fake.open(options);
+    let small = store.put_blob(bytes(1, 100)).await.unwrap();
+    let large = store.put_blob(bytes(2, 200_000)).await.unwrap();
+    assert!(store.contains(&small).await.unwrap() && store.contains(&large).await.unwrap());
+    assert_eq!(fake.count("POST", "mount="), 6);
+    assert_eq!(fake.state.lock().unwrap().uploads.len(), 0);
+    // One that is refused at its end is given up too.
+    fake.fault("PUT", "/blobs/uploads/", Reply::status(400), false);
+    store.put_blob(bytes(3, 200_000)).await.unwrap_err();
+    assert_eq!(fake.state.lock().unwrap().uploads.len(), 0);
 }
 
 #[tokio::test]

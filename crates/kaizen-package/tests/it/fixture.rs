@@ -60,15 +60,6 @@ pub(crate) fn own_executable() -> PathBuf {
     std::env::current_exe().unwrap()
 }
 
-/// Whether a program is installed; says so if not.
-pub(crate) fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    found
-}
-
 /// Runs a program and gives what it printed. It must succeed.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();

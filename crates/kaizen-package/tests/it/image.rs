@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use kaizen_core::record::{Image, Model, Release};
 use kaizen_core::{ArtifactStore, Bytes, Digest, ErrorKind, Records};
 use kaizen_package::{Bundle, ImageBuilder, load_model, media_type, unpack};
-use kaizen_testkit::MemoryStore;
+use kaizen_testkit::{MemoryStore, judge};
 use serde_json::Value;
 
-use crate::fixture::{self, installed, may_chroot, own_executable, run};
+use crate::fixture::{self, may_chroot, own_executable, run};
 
 /// The command to run the image's program in an unpacked folder, as a container runtime would.
 async fn in_chroot(store: &MemoryStore, image: &Image, folder: &Path) -> Command {
@@ -148,7 +148,7 @@ async fn a_file_of_the_bundle_that_was_changed_is_named() {
 
 /// Compiles a program with a library of its own that it finds through `$ORIGIN`.
 fn compile(folder: &Path) -> bool {
-    if !installed("cc") {
+    if !judge::program("cc") {
         return false;
     }
     fs::create_dir_all(folder.join("bin")).unwrap();
@@ -199,7 +199,7 @@ async fn a_library_beside_the_program_comes_along_and_a_missing_one_is_named() {
 #[tokio::test]
 async fn a_static_program_needs_no_libraries() {
     let source = tempfile::tempdir().unwrap();
-    if !installed("cc") {
+    if !judge::program("cc") {
         return;
     }
     let main = "#include <stdio.h>\nint main(void) { puts(\"alone\"); return 0; }\n";

@@ -61,9 +61,8 @@ async fn tritonclient_gets_its_scores() {
     let python = env::var("KAIZEN_TRITON_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has = Command::new(&python).args(["-c", "import tritonclient.http"]).output().await;
     if !has.is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: `{python}` has no tritonclient (set KAIZEN_TRITON_PYTHON to one that has)"
-        );
+        let why = "has no tritonclient (set KAIZEN_TRITON_PYTHON to one that has)";
+        kaizen_testkit::judge::absent(&format!("`{python}` {why}"));
         return;
     }
     let running = Running::of(&[("blue", 3, 0.5, 1)]).await;

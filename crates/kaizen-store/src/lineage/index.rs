@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kaizen_core::record::TrainingSet;
 use kaizen_core::{
     ArtifactStore, Context, Digest, Error, ErrorKind, Manifest, Record as _, Records, Result,
+    one_line,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,6 +21,8 @@ const MAX_FILES_BYTES: u64 = 256 << 20;
 const CONTAINER: &str = "container image";
 const SOURCE: &str = "source";
 const FILE: &str = "file";
+/// The kind of a record that cannot be read.
+const UNREADABLE: &str = "unreadable record";
 
 /// What every record of a store names, read once: it answers any number of questions.
 ///
@@ -50,6 +53,15 @@ pub struct LineageIndex {
     nodes: BTreeMap<Digest, Node>,
     /// Who names it, ordered by digest.
     children: BTreeMap<Digest, Vec<Digest>>,
+    /// Records that cannot be read, and why.
+    unreadable: BTreeMap<Digest, String>,
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Reading {
+    nodes: BTreeMap<Digest, Node>,
+    unreadable: BTreeMap<Digest, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,35 +87,36 @@ struct SourceFile {
 }
 
 impl LineageIndex {
-    /// Reads every record of the store.
+    /// Reads every record of the store. One that is damaged stands without what it names, and is
+    /// among the [`unreadable`](Self::unreadable).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Corrupt`] if a record cannot be read, [`ErrorKind::Limit`] beyond a million.
+    /// [`ErrorKind::Limit`] beyond a million records; as reading the store.
     pub async fn read(store: &dyn ArtifactStore) -> Result<Self> {
         let manifests: BTreeSet<_> = store.manifests().await?.into_iter().collect();
-        let mut nodes = BTreeMap::new();
+        let mut reading = Reading::default();
         for id in &manifests {
-            describe(store, id, &manifests, &mut nodes).await?;
+            reading.add(store, id, &manifests).await?;
         }
-        Ok(Self::of(nodes))
+        Ok(Self::of(reading))
     }
 
     /// Reads a record and those that it was made from.
     pub(super) async fn above(store: &dyn ArtifactStore, id: &Digest) -> Result<Self> {
         let manifests: BTreeSet<_> = store.manifests().await?.into_iter().collect();
-        let (mut nodes, mut waiting) = (BTreeMap::new(), vec![*id]);
+        let (mut reading, mut waiting) = (Reading::default(), vec![*id]);
         while let Some(next) = waiting.pop() {
-            if manifests.contains(&next) && !nodes.contains_key(&next) {
-                describe(store, &next, &manifests, &mut nodes).await?;
-                let parents = nodes.get(&next).map_or(&[][..], |node: &Node| &node.parents);
+            if manifests.contains(&next) && !reading.nodes.contains_key(&next) {
+                reading.add(store, &next, &manifests).await?;
+                let parents = reading.nodes.get(&next).map_or(&[][..], |node| &node.parents);
                 waiting.extend(parents.iter().map(|parent| parent.id));
             }
         }
-        Ok(Self::of(nodes))
+        Ok(Self::of(reading))
     }
 
-    fn of(nodes: BTreeMap<Digest, Node>) -> Self {
+    fn of(Reading { nodes, unreadable }: Reading) -> Self {
         let mut children: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         for (id, node) in &nodes {
             for parent in &node.parents {
@@ -113,7 +126,12 @@ impl LineageIndex {
                 }
             }
         }
-        Self { nodes, children }
+        Self { nodes, children, unreadable }
+    }
+
+    /// The records that cannot be read, and why.
+    pub fn unreadable(&self) -> &BTreeMap<Digest, String> {
+        &self.unreadable
     }
 
     /// Both ways: what it was made from, and what was made of it.
@@ -121,7 +139,8 @@ impl LineageIndex {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] if neither a record, a source nor a file has this digest,
-    /// [`ErrorKind::Limit`] beyond 100,000 steps either way.
+    /// [`ErrorKind::Corrupt`] if it is a record that cannot be read, [`ErrorKind::Limit`] beyond
+    /// 100,000 steps either way.
     pub fn lineage(&self, id: &Digest) -> Result<Lineage> {
         let descendants = self.descendants(id)?.descendants;
         Ok(Lineage { descendants, ..self.ancestors(id)? })
@@ -137,7 +156,7 @@ impl LineageIndex {
             let parents = self.nodes.get(node).map_or(&[][..], |node| &node.parents);
             parents.iter().map(|parent| (parent.id, parent.name.clone())).collect()
         })?;
-        Ok(Lineage { descendants: ancestors[..1].to_vec(), ancestors })
+        Ok(self.found(ancestors[..1].to_vec(), ancestors))
     }
 
     /// What was made of it.
@@ -150,7 +169,12 @@ impl LineageIndex {
             let children = self.children.get(node).map_or(&[][..], Vec::as_slice);
             children.iter().map(|child| (*child, None)).collect()
         })?;
-        Ok(Lineage { ancestors: descendants[..1].to_vec(), descendants })
+        let itself = descendants[..1].to_vec();
+        Ok(self.found(descendants, itself))
+    }
+
+    fn found(&self, descendants: Vec<LineageStep>, ancestors: Vec<LineageStep>) -> Lineage {
+        Lineage { ancestors, descendants, unreadable: self.unreadable.clone() }
     }
 
     /// The records that name it, with their kinds, ordered by digest.
@@ -183,6 +207,9 @@ impl LineageIndex {
         let known = self.nodes.contains_key(id);
         let message = format!("record {id}: not in the store, and no source or file of a record");
         known.then_some(()).context(ErrorKind::NotFound, message)?;
+        if let Some(why) = self.unreadable.get(id) {
+            return Err(Error::corrupt(why.clone()));
+        }
         let (mut steps, mut seen) = (Vec::new(), BTreeSet::new());
         let mut waiting = vec![(*id, None, 0)];
         while let Some((id, name, depth)) = waiting.pop() {
@@ -204,6 +231,38 @@ impl LineageIndex {
     }
 }
 
+impl Reading {
+    /// Adds a record with what its body names, and the sources and files of a training set.
+    async fn add(
+        &mut self,
+        store: &dyn ArtifactStore,
+        id: &Digest,
+        manifests: &BTreeSet<Digest>,
+    ) -> Result<()> {
+        if self.nodes.len() >= MAX_RECORDS {
+            let message = format!("lineage: over {MAX_RECORDS} records in the store");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let why = match describe(store, id, manifests, &mut self.nodes).await {
+            Ok(()) => return Ok(()),
+            // It was listed, and has been collected since.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_its_own_fault(&error) => format!("{error:#}"),
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(%id, why, "a record cannot be read");
+        self.unreadable.insert(*id, one_line(&why));
+        let lost = || Node { kind: UNREADABLE.to_owned(), parents: Vec::new(), name: None };
+        self.nodes.entry(*id).or_insert_with(lost);
+        Ok(())
+    }
+}
+
+/// Whether the record is at fault, and not the way to it.
+fn is_its_own_fault(error: &Error) -> bool {
+    [ErrorKind::Corrupt, ErrorKind::Invalid, ErrorKind::Limit].contains(&error.kind())
+}
+
 /// Adds a record with what its body names, and the sources and files of a training set.
 async fn describe(
     store: &dyn ArtifactStore,
@@ -211,16 +270,17 @@ async fn describe(
     manifests: &BTreeSet<Digest>,
     nodes: &mut BTreeMap<Digest, Node>,
 ) -> Result<()> {
-    if nodes.len() >= MAX_RECORDS {
-        let message = format!("lineage: over {MAX_RECORDS} records in the store");
-        return Err(Error::new(ErrorKind::Limit, message));
-    }
     let manifest = store.manifest(id).await?;
     let kind = kind_of(&manifest);
-    let body = store.get_blob(&manifest.config.digest).await?;
+    let body = match store.get_blob(&manifest.config.digest).await {
+        Ok(body) => Some(body),
+        // It was removed for good; what it was about is still known.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let mut named = Vec::new();
-    match serde_json::from_slice::<Value>(&body) {
-        Ok(body) => collect(&body, &mut named),
+    match body.as_deref().map(serde_json::from_slice::<Value>).transpose() {
+        Ok(body) => collect(body.as_ref().unwrap_or(&Value::Null), &mut named),
         // Only the bodies of our own records must be JSON.
         Err(error) if kind.contains('/') || kind == CONTAINER => {
             tracing::debug!(%id, %error, "body is not JSON");
@@ -234,7 +294,7 @@ async fn describe(
     let is_parent = |digest: &Digest| manifests.contains(digest) && digest != id;
     let parents = named.into_iter().filter(is_parent).map(|id| Parent { id, name: None });
     let mut parents: Vec<_> = parents.collect();
-    if kind == TrainingSet::KIND {
+    if let Some(body) = body.filter(|_| kind == TrainingSet::KIND) {
         parents.extend(sources(store, id, &manifest, &body, nodes).await?);
     }
     nodes.insert(*id, Node { kind, parents, name: None });

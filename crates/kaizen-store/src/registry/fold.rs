@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use kaizen_core::{
     Actor, AliasChange, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Result,
-    Timestamp,
+    Timestamp, one_line,
 };
 use serde::{Deserialize, Serialize};
 
 use super::version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 
-/// The registry after the first `size` entries of the log. Its JSON is what a snapshot holds:
-/// fields are only added, and have defaults.
+/// The registry after the first `size` entries of the log. Its JSON is what a snapshot holds: with
+/// every change of a field here, the snapshots' `FORMAT` goes up.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fold {
     size: u64,
@@ -21,12 +21,9 @@ pub(crate) struct Fold {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Name {
     versions: Vec<Registered>,
-    #[serde(default)]
     aliases: BTreeMap<String, Alias>,
-    #[serde(default)]
     tags: Tags,
     /// The version that each model is.
-    #[serde(default)]
     by_model: BTreeMap<Digest, u32>,
 }
 
@@ -36,9 +33,7 @@ struct Registered {
     at: Timestamp,
     actor: Actor,
     operation: OperationId,
-    #[serde(default)]
     tags: Tags,
-    #[serde(default)]
     overrides: Vec<OverrideMark>,
 }
 
@@ -154,6 +149,22 @@ impl Fold {
         self.shown(name, self.alias(name, alias)?.history.last()?)
     }
 
+    /// The move of the alias that this decision made, and whether it is the last move. A rollback may
+    /// name any evidence, and uses none of it up.
+    pub(super) fn use_of(
+        &self,
+        name: &str,
+        alias: &str,
+        decision: &Digest,
+    ) -> Option<(AliasMove, bool)> {
+        let history = &self.alias(name, alias)?.history;
+        let is_use = |moved: &Move| {
+            moved.change != AliasChange::Rollback && moved.evidence.contains(decision)
+        };
+        let (at, used) = history.iter().enumerate().rev().find(|(_, moved)| is_use(moved))?;
+        Some((self.shown(name, used)?, at + 1 == history.len()))
+    }
+
     /// The tags of a version, or of the name itself.
     pub(super) fn tags(&self, name: &str, version: Option<u32>) -> Option<&Tags> {
         match version {
@@ -203,6 +214,7 @@ impl Fold {
     fn register(&mut self, name: &str, version: u32, entry: &Entry) -> Result<()> {
         if version != self.next_version(name)? {
             let index = self.size;
+            let name = one_line(name);
             let message = format!("log entry {index}: version {version} of `{name}`");
             return Err(Error::corrupt(format!("{message} is out of turn")));
         }
@@ -229,7 +241,10 @@ impl Fold {
         entry: &Entry,
     ) -> Result<()> {
         let index = self.size;
-        let what = || format!("log entry {index}: alias `{alias}` of `{name}`");
+        let what = || {
+            let (name, alias) = (one_line(name), one_line(alias));
+            format!("log entry {index}: alias `{alias}` of `{name}`")
+        };
         let held = self.holder(name, alias).map(|holder| holder.version);
         let before = self.before(name, alias).map(|before| before.version);
         let known = self.names.get_mut(name);
@@ -294,7 +309,11 @@ impl Fold {
         };
         let tags = tags.context(
             ErrorKind::Corrupt,
-            format!("log entry {index}: tag `{key}` of `{name}` is on what is not registered"),
+            format!(
+                "log entry {index}: tag `{}` of `{}` is on what is not registered",
+                one_line(key),
+                one_line(name)
+            ),
         )?;
         match value {
             Some(value) => drop(tags.now.insert(key.to_owned(), value.clone())),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kaizen_core::record::{Evaluation, Model, artifact_type};
-use kaizen_core::{ArtifactStore, Digest, Record as _, Records as _, Result};
+use kaizen_core::{ArtifactStore, Digest, ErrorKind, Record as _, Records as _, Result};
 
 use super::fold::Fold;
 use super::{Registry, VersionState};
@@ -142,20 +142,26 @@ impl Search {
 
     /// The conditions that the records decide.
     async fn proven(&self, store: &dyn ArtifactStore, model: &Digest) -> Result<bool> {
-        if let Some(algorithm) = &self.algorithm
-            && store.get::<Model>(model).await?.record.algorithm.name != *algorithm
-        {
-            return Ok(false);
+        if let Some(algorithm) = &self.algorithm {
+            let found = store.find::<Model>(model).await?;
+            if found.is_none_or(|found| found.record.algorithm.name != *algorithm) {
+                return Ok(false);
+            }
         }
         if self.metrics.is_empty() {
             return Ok(true);
         }
         let kind = artifact_type(Evaluation::KIND);
         for about in store.referrers(model).await? {
-            if store.manifest(&about).await?.artifact_type.as_ref() != Some(&kind) {
+            let manifest = match store.manifest(&about).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                manifest => manifest?,
+            };
+            if manifest.artifact_type.as_ref() != Some(&kind) {
                 continue;
             }
-            let found = store.get::<Evaluation>(&about).await?.record.metrics;
+            let Some(found) = store.find::<Evaluation>(&about).await? else { continue };
+            let found = found.record.metrics;
             let within = |(metric, (low, high)): (&String, &(f64, f64))| {
                 found.get(metric).is_some_and(|m| *low <= m.value && m.value <= *high)
             };
@@ -171,7 +177,8 @@ const NO_BOUNDS: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
 impl Registry {
     /// The versions that fit, by name and number. Records are read only if an algorithm or a
-    /// metric is asked for, and only of the versions that fit all else.
+    /// metric is asked for, and only of the versions that fit all else. A version whose records were
+    /// collected is known by what the log says of it: it fits neither.
     ///
     /// # Errors
     ///

@@ -10,6 +10,8 @@ use kaizen_core::{
     ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event, Result,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::fold::Fold;
 use super::{PAGE, Registry};
 
@@ -38,8 +40,9 @@ impl Registry {
     }
 
     /// Folds the log from its first entry and compares what it comes to with every snapshot on the
-    /// way; gives how many there were. Of a log that was pruned, the oldest snapshot that covers
-    /// what went is believed, and folded on from.
+    /// way; gives how many agree. Those that were collected, or that another version of this library
+    /// wrote, are not counted. Of a log that was pruned, the oldest snapshot that covers what went is
+    /// believed, and folded on from.
     ///
     /// # Errors
     ///
@@ -55,21 +58,20 @@ impl Registry {
         };
         let mut start = fold.size();
         let covered = promised.partition_point(|(covers, ..)| *covers < start);
-        let (checked, mut waiting) =
-            (promised.len() - covered, promised[covered..].iter().peekable());
+        let (mut waiting, mut agree) = (promised[covered..].iter().peekable(), 0);
         while start < size {
             let end = size.min(start + PAGE);
             for entry in self.log.read(start..end).await? {
                 let now = fold.size();
                 while let Some((_, index, said)) = waiting.next_if(|(covers, ..)| *covers == now) {
-                    compare(&fold, *index, said)?;
+                    agree += usize::from(self.compare(&fold, *index, said).await?);
                 }
                 fold.apply(&entry)?;
             }
             start = end;
         }
         match waiting.next() {
-            None => Ok(checked),
+            None => Ok(agree),
             Some((covered, index, _)) => Err(Error::corrupt(format!(
                 "log entry {index}: a snapshot of {covered} entries, which did not come before it"
             ))),
@@ -97,8 +99,9 @@ impl Registry {
     async fn oldest(&self, promised: &[(u64, u64, Digest)], range: Range<u64>) -> Result<Fold> {
         for (covers, index, said) in promised.iter().filter(|(covers, ..)| *covers >= range.start) {
             match read(self.store.as_ref(), said).await {
-                Ok(fold) if fold.size() == *covers => return Ok(fold),
-                Ok(_) => tracing::warn!(index, "a snapshot of the registry is of another size"),
+                Ok(Some(fold)) if fold.size() == *covers => return Ok(fold),
+                Ok(None) => {}
+                Ok(Some(_)) => tracing::warn!(index, "a snapshot of the registry is of another size"),
                 Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
             }
         }
@@ -115,18 +118,63 @@ fn none(range: &Range<u64>) -> Error {
     ))
 }
 
-fn to_bytes(fold: &Fold) -> Result<Vec<u8>> {
-    serde_json::to_vec(fold).context(ErrorKind::Internal, "snapshot of the registry")
+/// What a snapshot holds. The number goes up with every change of what a [`Fold`] is made of: one of
+/// another number is no lie because its bytes are others. A version that raises it goes on reading
+/// those before: of what a log was pruned of, nothing else tells.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u32,
+    fold: &'a Fold,
 }
 
-fn compare(fold: &Fold, index: u64, said: &Digest) -> Result<()> {
-    let found = Digest::of(to_bytes(fold)?);
-    if found == *said {
-        return Ok(());
+#[derive(Deserialize)]
+struct Format {
+    format: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    fold: Fold,
+}
+
+fn to_bytes(fold: &Fold) -> Result<Vec<u8>> {
+    let written = Written { format: FORMAT, fold };
+    serde_json::to_vec(&written).context(ErrorKind::Internal, "snapshot of the registry")
+}
+
+/// The fold in a snapshot; `None` if another version of this library wrote it.
+fn from_bytes(bytes: &[u8], digest: &Digest) -> Result<Option<Fold>> {
+    let what = || format!("snapshot {digest}");
+    let Format { format } = serde_json::from_slice(bytes).context(ErrorKind::Corrupt, what())?;
+    if format != Some(FORMAT) {
+        tracing::info!(%digest, ?format, "a snapshot of the registry is of another format");
+        return Ok(None);
     }
-    Err(Error::corrupt(format!(
-        "log entry {index}: its snapshot of the registry is {said}, and the entries come to {found}"
-    )))
+    let read: Read = serde_json::from_slice(bytes).context(ErrorKind::Corrupt, what())?;
+    Ok(Some(read.fold))
+}
+
+impl Registry {
+    /// Whether a snapshot was compared with what the entries come to. One that is gone or of another
+    /// format misleads nobody.
+    async fn compare(&self, fold: &Fold, index: u64, said: &Digest) -> Result<bool> {
+        let found = Digest::of(to_bytes(fold)?);
+        if found == *said {
+            return Ok(true);
+        }
+        match read(self.store.as_ref(), said).await {
+            Ok(None) => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            // Whoever opens a registry passes over what cannot be read; whoever checks is told.
+            Ok(Some(_)) | Err(_) => {}
+        }
+        Err(Error::corrupt(format!(
+            "log entry {index}: its snapshot of the registry is {said}, and the entries come to \
+             {found}"
+        )))
+    }
 }
 
 /// The latest snapshot in reach of the log's end, if there is one. One that is gone or that cannot
@@ -145,12 +193,13 @@ pub(crate) async fn latest(
             let index = start + nth as u64;
             let Event::Folded { size: covered } = entry.event else { continue };
             match read(store, &entry.subject).await {
-                Ok(fold) if fold.size() != covered || covered > index => {
+                Ok(Some(fold)) if fold.size() != covered || covered > index => {
                     tracing::warn!(index, "a snapshot of the registry is of another size");
                 }
                 // Older ones do not either.
-                Ok(_) if covered < first => return Err(none(&range)),
-                Ok(fold) => return Ok(Some(fold)),
+                Ok(Some(_)) if covered < first => return Err(none(&range)),
+                Ok(Some(fold)) => return Ok(Some(fold)),
+                Ok(None) => {}
                 Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
             }
         }
@@ -159,7 +208,6 @@ pub(crate) async fn latest(
     if first > 0 { Err(none(&range)) } else { Ok(None) }
 }
 
-async fn read(store: &dyn ArtifactStore, digest: &Digest) -> Result<Fold> {
-    let bytes = store.get_blob(digest).await?;
-    serde_json::from_slice(&bytes).context(ErrorKind::Corrupt, format!("snapshot {digest}"))
+async fn read(store: &dyn ArtifactStore, digest: &Digest) -> Result<Option<Fold>> {
+    from_bytes(&store.get_blob(digest).await?, digest)
 }

@@ -1,9 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::{Algorithm, Model, Predictions, Release, TrainingSet};
+use kaizen_core::record::{
+    Algorithm, Model, Predictions, Release, TrainingSet, artifact_type,
+};
 use kaizen_core::{
-    ArtifactStore, DataType, Digest, ErrorKind, Event, Field, Payload, Record, Records, Signature,
-    Timestamp, media_type,
+    ArtifactStore, DataType, Descriptor, Digest, ErrorKind, Event, Field, Manifest, Payload, Record,
+    Records, Signature, Timestamp, media_type,
 };
 use kaizen_store::{LineageIndex, ancestors, children, descendants, lineage};
 use kaizen_testkit::{MemoryLog, MemoryStore, story};
@@ -206,6 +208,52 @@ async fn a_list_of_files_that_leads_in_a_circle_or_is_no_list_does_no_harm() {
     let broken = store.put(&training_set(sources), &[broken]).await.unwrap();
     let error = ancestors(&store, &broken).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(&broken.hex()));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_named_and_does_not_stop_other_questions() {
+    let store = MemoryStore::default();
+    let data = mix(&store, "data", &[]).await;
+    let model = mix(&store, "model", &[data]).await;
+    // What others push may call itself anything.
+    let body = store.put_blob("no JSON".into()).await.unwrap();
+    let mut bad = Vec::new();
+    for kind in [TrainingSet::KIND, Mix::KIND] {
+        let config = Descriptor::new(media_type::JSON, body, 7);
+        let mut manifest = Manifest::new(config, Vec::new());
+        manifest.artifact_type = Some(artifact_type(kind));
+        manifest.subject = Some(store.describe(&model).await.unwrap());
+        bad.push(store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap());
+    }
+    // The body of this one was removed for good. It still is what it was about.
+    let forgotten = mix(&store, "forgotten", &[model]).await;
+    let config = store.manifest(&forgotten).await.unwrap().config.digest;
+    store.remove_blob(&config).await.unwrap();
+
+    let index = LineageIndex::read(&store).await.unwrap();
+    assert_eq!(index.unreadable().keys().copied().collect::<BTreeSet<_>>(), bad.iter().copied().collect());
+    let both = index.lineage(&model).unwrap();
+    assert_eq!(both.steps().len(), 2);
+    assert!(both.to_string().contains(&format!("not read: body of mix {}", bad[1])), "{both}");
+    assert_eq!(index.ancestors(&forgotten).unwrap().steps().len(), 1);
+    for id in &bad {
+        let error = index.lineage(id).unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(&id.hex()));
+    }
+    assert!(ancestors(&store, &model).await.unwrap().unreadable().is_empty());
+}
+
+#[tokio::test]
+async fn a_path_with_control_characters_stays_on_its_line() {
+    let store = MemoryStore::default();
+    let path = "x\\n```\\n<img src=x>\\u001b[2J";
+    let text = format!(r#"{{"flights":[{{"path":"{path}","size":"1","digest":"{}"}}]}}"#, Digest::of("f"));
+    let files = Payload::new(TrainingSet::SOURCES, media_type::JSON, text);
+    let sources = BTreeMap::from([("flights".to_owned(), Digest::of("data"))]);
+    let set = store.put(&training_set(sources), &[files]).await.unwrap();
+    let shown = lineage(&store, &set).await.unwrap().to_string();
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert!(shown.contains("x ``` <img src=x> [2J"), "{shown}");
 }
 
 proptest! {

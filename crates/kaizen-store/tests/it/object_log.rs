@@ -641,10 +641,7 @@ const AZURITE_KEY: &str =
 
 /// A judge's store, below a folder that no other test uses.
 fn judge(url: &str, options: Vec<(&'static str, String)>) -> Option<Arc<dyn ObjectStore>> {
-    let Ok(url) = std::env::var(url) else {
-        println!("skipped: {url} is not set; see tests/judges");
-        return None;
-    };
+    let url = kaizen_testkit::judge::variable(url)?;
     let (store, _) = object_store::parse_url_opts(&url.parse().unwrap(), options).unwrap();
     let folder = format!("log-{}", std::process::id());
     Some(Arc::new(object_store::prefix::PrefixStore::new(store, folder)))

@@ -29,10 +29,7 @@ pub(crate) struct Judge {
 
 impl Judge {
     fn of(test: &str, url: &str, options: Vec<(&'static str, String)>) -> Option<Self> {
-        let Ok(url) = std::env::var(url) else {
-            println!("skipped: {url} is not set; see tests/judges");
-            return None;
-        };
+        let url = kaizen_testkit::judge::variable(url)?;
         let (bucket, _) = object_store::parse_url_opts(&url.parse().unwrap(), options).unwrap();
         let folder = format!("store-{test}-{}", std::process::id());
         Some(Self { bucket: bucket.into(), folder })

@@ -230,6 +230,36 @@ async fn a_rollback_returns_to_the_holder_before_and_then_further() {
 }
 
 #[tokio::test]
+async fn a_decision_that_was_rolled_back_does_not_come_into_force_again() {
+    let world = World::new();
+    let (first, one) = world.register(1).await;
+    let (second, two) = world.register(2).await;
+    let start = world.decide(first, None, &[true]).await;
+    world.registry.promote(NAME, ALIAS, one, &start, on(1)).await.unwrap();
+    let decision = world.decide(second, Some(first), &[true]).await;
+    let promote = || world.registry.promote(NAME, ALIAS, two, &decision, on(2));
+    promote().await.unwrap();
+    assert_eq!(promote().await.unwrap().version, 2, "done again, it changes nothing");
+
+    // Whoever promoted never heard of it, and somebody rolled back meanwhile, on this evidence.
+    world.registry.rollback(NAME, ALIAS, &[decision], on(3)).await.unwrap();
+    let size = world.log.size().await.unwrap();
+    let error = promote().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.to_string().contains("log entry 3"), "{error}");
+    assert_eq!(world.champion().await, Some(1));
+    // The same for what an earlier decision did.
+    let error = world.registry.promote(NAME, ALIAS, one, &start, on(4)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(world.log.size().await.unwrap(), size, "nothing was appended");
+    // Deciding anew is what helps; an alias of another name has its own history.
+    let passed = &[true, true];
+    let anew = world.decide(second, Some(first), passed).await;
+    assert_eq!(world.registry.promote(NAME, ALIAS, two, &anew, on(5)).await.unwrap().version, 2);
+    world.registry.promote(NAME, "canary", one, &start, on(6)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_log_that_contradicts_itself_is_corrupt() {
     let world = World::new();
     let (model, _) = world.register(1).await;
@@ -450,6 +480,16 @@ async fn a_search_finds_what_meets_every_condition() {
     let between = all().metric_at_least("auc", 0.65).metric_at_most("auc", 0.75);
     assert_eq!(found(between).await, "");
     assert_eq!(found(all().metric_at_least("brier", 0.0)).await, "");
+
+    // What was collected fits no question about its record, and stands in nobody's way.
+    world.store.remove_manifest(&first).await.unwrap();
+    let gone = world.store.referrers(&second).await.unwrap();
+    for about in gone {
+        world.store.remove_manifest(&about).await.unwrap();
+    }
+    assert_eq!(found(all().algorithm("test")).await, "late2");
+    assert_eq!(found(all().metric_at_least("auc", 0.8)).await, "");
+    assert_eq!(found(all()).await, "late1 late2 other1");
 }
 
 #[tokio::test]
@@ -485,6 +525,32 @@ async fn a_registry_that_starts_from_a_snapshot_comes_to_the_same() {
     world.log.append(&[forged], None).await.unwrap();
     let error = world.registry.check_snapshots().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("entry 7"), "{error}");
+}
+
+/// The snapshot of this history as this version writes it. If this fails because a fold has other
+/// fields now, raise `FORMAT` and keep the old file: it must still be read.
+#[tokio::test]
+async fn a_snapshot_of_this_format_is_read_and_one_of_another_is_passed_over() {
+    let fixture = include_str!("../fixtures/registry-snapshot-1.json").trim_end();
+    let (world, _) = overridden().await;
+    world.registry.tag(NAME, Some(1), "k", "v", on(3)).await.unwrap();
+    let size = world.log.size().await.unwrap();
+    let blob = world.registry.snapshot(on(4)).await.unwrap();
+    let written = String::from_utf8(world.store.get_blob(&blob).await.unwrap().to_vec()).unwrap();
+    assert_eq!(written, fixture);
+
+    let other = fixture.replace("\"format\":1,", "\"format\":0,").replace(NAME, "early");
+    let before_there_were_formats = r#"{"size":5,"names":{}}"#.to_owned();
+    for text in [other, before_there_were_formats] {
+        let subject = world.store.put_blob(text.into()).await.unwrap();
+        let (actor, operation) = (Actor::system("old"), OperationId::new("old", on(5).at));
+        let event = Event::Folded { size };
+        let entry = Entry { at: on(5).at, actor, operation, event, subject, evidence: vec![] };
+        world.log.append(&[entry], None).await.unwrap();
+    }
+    let anew = Registry::new(world.store.clone(), world.log.clone());
+    assert_eq!(anew.names().await.unwrap(), [NAME]);
+    assert_eq!(anew.check_snapshots().await.unwrap(), 1, "the others are no lies");
 }
 
 /// One entry of each type, as the first version that knew it wrote it.

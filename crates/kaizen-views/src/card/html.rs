@@ -1,6 +1,6 @@
 //! The card as one HTML page that needs nothing else.
 
-use kaizen_core::Timestamp;
+use kaizen_core::{Timestamp, one_line};
 use kaizen_core::record::{Estimate, Evaluation};
 use kaizen_store::LineageStep;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -43,7 +43,9 @@ impl ModelCard {
                 }
             }
         };
-        page.into_string()
+        // Escaped text still may turn the direction of reading, or drive a terminal.
+        let page = page.into_string();
+        page.split('\n').map(one_line).collect::<Vec<_>>().join("\n")
     }
 
     fn header(&self) -> Markup {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kaizen_core::one_line;
 use kaizen_core::record::Estimate;
 
 use super::{ModelCard, change, count, number};
@@ -43,9 +44,9 @@ impl ModelCard {
         self.write_decisions(out)?;
         self.write_data(out)?;
         self.write_life(out)?;
-        writeln!(out, "\n## Lineage\n\n```text")?;
-        write!(out, "{}", self.lineage)?;
-        writeln!(out, "```")
+        let lineage = self.lineage.to_string();
+        let fence = "`".repeat(longest_run(&lineage).max(2) + 1);
+        writeln!(out, "\n## Lineage\n\n{fence}text\n{lineage}{fence}")
     }
 
     fn write_value(&self, out: &mut String) -> std::fmt::Result {
@@ -145,20 +146,19 @@ impl ModelCard {
         };
         writeln!(
             out,
-            "{} {}, labels as known on {}; {} left out for want of a label. Label `{}`.\n",
+            "{} {}, labels as known on {}; {} left out for want of a label. Label {}.\n",
             count(data.rows),
             escape(self.rows()),
             data.cutoff,
             count(data.unlabelled),
-            escape(&data.label),
+            code(&data.label),
         )?;
         writeln!(out, "| source | files | digest |\n|---|---|---|")?;
         for (source, digest) in &data.sources {
             let files = self.files.get(source).copied().unwrap_or(0);
             writeln!(out, "| {} | {files} | `{}` |", escape(source), digest.short())?;
         }
-        let features: Vec<_> =
-            data.features.iter().map(|f| format!("`{}`", escape(&f.name))).collect();
+        let features: Vec<_> = data.features.iter().map(|feature| code(&feature.name)).collect();
         writeln!(out, "\n{} features: {}.", features.len(), features.join(", "))
     }
 
@@ -203,16 +203,38 @@ pub(super) fn interval(estimate: &Estimate) -> String {
 /// Text that means nothing to Markdown, on one line.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => escaped.push(' '),
-            c if c.is_control() => {}
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' | '~' | '!' => {
-                escaped.push('\\');
-                escaped.push(c);
-            }
-            c => escaped.push(c),
+    for c in one_line(text).chars() {
+        if "\\`*_[]<>|#&~!".contains(c) {
+            escaped.push('\\');
         }
+        escaped.push(c);
     }
     escaped
+}
+
+/// Text as it is, in a code span: there a backslash escapes nothing, so the span is fenced by more
+/// backticks than the text has in a row.
+fn code(text: &str) -> String {
+    let text = one_line(text);
+    let fence = "`".repeat(longest_run(&text) + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// How many backticks follow one another at most.
+fn longest_run(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_span_shows_its_text_as_it_is() {
+        assert_eq!(code("dep_delay"), "`dep_delay`");
+        assert_eq!(code("a`b``c"), "```a`b``c```");
+        assert_eq!(code("`x"), "`` `x ``");
+        assert_eq!(code("a\nb"), "`a b`");
+    }
 }

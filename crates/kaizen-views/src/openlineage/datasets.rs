@@ -1,11 +1,11 @@
 //! Datasets: sources, training sets, models, evaluations.
 
 use kaizen_core::record::{Evaluation, Model, TrainingSet};
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Records as _, Result, Stored};
+use kaizen_core::{ArtifactStore, Digest, Records as _, Result, Stored};
 use serde_json::{Map, Value, json};
 
 use super::{Dataset, Facets, OpenLineage, Step};
-use crate::gather::{self, ColumnSummary};
+use crate::gather::{self, ColumnSummary, remembered};
 
 impl OpenLineage {
     /// A dataset of this name, in the version that the digest names.
@@ -22,8 +22,12 @@ impl OpenLineage {
         }
     }
 
-    pub(super) async fn snapshot(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Step> {
-        let set = store.get::<TrainingSet>(id).await?;
+    pub(super) async fn snapshot(
+        &self,
+        store: &dyn ArtifactStore,
+        id: &Digest,
+    ) -> Result<Option<Step>> {
+        let Some(set) = store.find::<TrainingSet>(id).await? else { return Ok(None) };
         let files = gather::files(store, &set.manifest).await?;
         let inputs = set.record.sources.iter().map(|(source, digest)| {
             let mut dataset = self.dataset(source, digest);
@@ -38,36 +42,46 @@ impl OpenLineage {
             dataset
         });
         let inputs = inputs.collect();
-        let mut output = self.training_set(store, id, false).await?;
+        let mut output = self.of_training_set(store, &set, false).await?;
         let body = json!({ "rowCount": set.record.rows });
         let file = "1-0-2/OutputStatisticsOutputDatasetFacet";
         output.output_facets.extend([self.standard("outputStatistics", file, body)]);
-        Ok(Step {
+        Ok(Some(Step {
             name: "snapshot".to_owned(),
             inputs,
             outputs: vec![output],
             facets: Facets::new(),
-        })
+        }))
     }
 
-    pub(super) async fn trained(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Step> {
-        let model = store.get::<Model>(id).await?.record;
-        let inputs = vec![self.training_set(store, &model.training_set, true).await?];
+    pub(super) async fn trained(
+        &self,
+        store: &dyn ArtifactStore,
+        id: &Digest,
+    ) -> Result<Option<Step>> {
+        let Some(model) = remembered::<Model>(store, id).await? else { return Ok(None) };
+        let inputs = self.training_set(store, &model.training_set).await?.into_iter().collect();
         let mut output = self.dataset(&model.name, id);
         let (inputs_of, outputs_of) = (model.signature.inputs(), model.signature.outputs());
         let fields = inputs_of.iter().chain(outputs_of);
         let fields = fields.map(|field| (field.name.clone(), json!(field.data_type)));
         output.facets.extend(self.schema(fields));
-        Ok(Step { name: "train".to_owned(), inputs, outputs: vec![output], facets: Facets::new() })
+        let (name, facets) = ("train".to_owned(), Facets::new());
+        Ok(Some(Step { name, inputs, outputs: vec![output], facets }))
     }
 
-    pub(super) async fn evaluated(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Step> {
-        let evaluation = store.get::<Evaluation>(id).await?.record;
-        let name = store.get::<Model>(&evaluation.model).await?.record.name;
-        let mut inputs = vec![
-            self.dataset(&name, &evaluation.model),
-            self.training_set(store, &evaluation.training_set, true).await?,
-        ];
+    pub(super) async fn evaluated(
+        &self,
+        store: &dyn ArtifactStore,
+        id: &Digest,
+    ) -> Result<Option<Step>> {
+        let Some(evaluation) = remembered::<Evaluation>(store, id).await? else { return Ok(None) };
+        let Some(model) = remembered::<Model>(store, &evaluation.model).await? else {
+            return Ok(None);
+        };
+        let name = model.name;
+        let mut inputs = vec![self.dataset(&name, &evaluation.model)];
+        inputs.extend(self.training_set(store, &evaluation.training_set).await?);
         if let Some(comparison) = &evaluation.comparison {
             inputs.push(self.dataset(&format!("{name}/champion"), &comparison.champion));
         }
@@ -79,31 +93,36 @@ impl OpenLineage {
         let body = json!({ "rowCount": evaluation.rows });
         let file = "1-0-2/OutputStatisticsOutputDatasetFacet";
         output.output_facets.extend([self.standard("outputStatistics", file, body)]);
-        Ok(Step {
+        Ok(Some(Step {
             name: "evaluate".to_owned(),
             inputs,
             outputs: vec![output],
             facets: Facets::new(),
-        })
+        }))
     }
 
-    /// A training set, with its columns; as an input with what they hold. One that is not in the
-    /// store is named by its digest alone.
+    /// A training set as an input. One that is not in the store is left out: only its record says its
+    /// name, and by another it would be another dataset.
     async fn training_set(
         &self,
         store: &dyn ArtifactStore,
         id: &Digest,
+    ) -> Result<Option<Dataset>> {
+        match store.find::<TrainingSet>(id).await? {
+            Some(set) => self.of_training_set(store, &set, true).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A training set, with its columns; as an input with what they hold.
+    async fn of_training_set(
+        &self,
+        store: &dyn ArtifactStore,
+        set: &Stored<TrainingSet>,
         input: bool,
     ) -> Result<Dataset> {
-        let set: Stored<TrainingSet> = match store.get(id).await {
-            Ok(set) => set,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(self.dataset("training-set", id));
-            }
-            Err(error) => return Err(error),
-        };
         let record = &set.record;
-        let mut dataset = self.dataset(&format!("{}/training-set", record.label), id);
+        let mut dataset = self.dataset(&format!("{}/training-set", record.label), &set.id);
         let features = record.features.iter();
         let features = features.map(|field| (field.name.clone(), json!(field.data_type)));
         let others =

@@ -4,15 +4,10 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-const PYTHON: &str = "KAIZEN_IN_TOTO_PYTHON";
-
 /// Runs a script of `tests/judges` with this input, and gives what it prints; `None` if there is
 /// no judge.
 pub(crate) fn judge(script: &str, arguments: &[&str], input: &[u8]) -> Option<String> {
-    let Ok(python) = std::env::var(PYTHON) else {
-        println!("skipped: {PYTHON} names no Python with in-toto-attestation and jsonschema");
-        return None;
-    };
+    let python = kaizen_testkit::judge::variable("KAIZEN_IN_TOTO_PYTHON")?;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/judges/");
     let mut child = Command::new(python)
         .arg(format!("{folder}{script}"))

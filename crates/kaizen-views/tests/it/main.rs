@@ -4,14 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod card;
+mod collected;
 mod judges;
 mod openlineage;
 mod provenance;
 
 use std::sync::Arc;
 
+use kaizen_core::Timestamp;
 use kaizen_store::Registry;
-use kaizen_testkit::{MemoryLog, MemoryStore, Story, story};
+use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore, Story, story};
 
 /// The history of `kaizen_testkit::story`, in memory.
 struct World {
@@ -23,7 +25,9 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (store, log) = (Arc::new(MemoryStore::default()), Arc::new(MemoryLog::default()));
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(0)));
+        let store = Arc::new(MemoryStore::with_clock(clock));
+        let log = Arc::new(MemoryLog::default());
         let story = story(&*store, &*log).await.unwrap();
         let registry = Registry::new(store.clone(), log.clone());
         Self { store, log, registry, story }

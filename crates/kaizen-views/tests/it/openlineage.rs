@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use kaizen_core::{AuditLog as _, ErrorKind};
+use kaizen_core::{ArtifactStore as _, AuditLog as _, ErrorKind};
 use kaizen_views::{OpenLineage, RunEvent, RunState};
 
 use crate::World;
@@ -99,6 +99,37 @@ async fn every_run_starts_once_and_ends_once_and_part_by_part_the_events_are_the
     assert_eq!(all(&World::new().await).await, events, "equal histories, equal events");
     let far = view().events(&*world.store, &*world.log, 0..1 << 30).await.unwrap_err();
     assert_eq!(far.kind(), ErrorKind::Limit);
+}
+
+#[tokio::test]
+async fn two_steps_of_one_operation_about_one_record_are_two_runs() {
+    let world = World::new().await;
+    let mut moved = world.log.read(0..22).await.unwrap();
+    moved.retain(|entry| matches!(entry.event, kaizen_core::Event::AliasMoved { .. }));
+    let mut other = moved.remove(1);
+    if let kaizen_core::Event::AliasMoved { alias, from, .. } = &mut other.event {
+        (*alias, *from) = ("challenger".to_owned(), None);
+    }
+    world.log.append(&[other], None).await.unwrap();
+    let events = all(&world).await;
+    let moved = of_job(&events, "late-retrain.alias", RunState::Complete);
+    let runs: std::collections::BTreeSet<_> = moved.iter().map(|e| &e.run.run_id).collect();
+    assert_eq!((moved.len(), runs.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_training_set_that_is_gone_is_left_out_and_gets_no_other_name() {
+    let world = World::new().await;
+    let before = all(&world).await;
+    world.store.remove_manifest(&world.story.sets[1]).await.unwrap();
+    let names: std::collections::BTreeSet<_> =
+        before.iter().flat_map(|e| e.inputs.iter().chain(&e.outputs)).map(|d| &d.name).collect();
+    let events = all(&world).await;
+    let trained = of_job(&events, "late-retrain.train", RunState::Complete);
+    assert_eq!((trained[0].inputs.len(), trained[1].inputs.len()), (1, 0));
+    for dataset in events.iter().flat_map(|e| e.inputs.iter().chain(&e.outputs)) {
+        assert!(names.contains(&dataset.name), "{}", dataset.name);
+    }
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use kaizen_core::{ErrorKind, Records as _};
 use kaizen_store::Ed25519Signer;
 use kaizen_testkit::{MemoryLog, Story};
@@ -35,6 +37,11 @@ async fn provenance_names_the_model_and_everything_that_it_was_made_from() {
     assert_eq!(names, expected);
     let file = &definition.resolved_dependencies[3];
     assert_eq!(file.digest["sha256"], world.story.file.hex());
+    // A verifier that knows resources by their URI takes no two of them for one.
+    assert_eq!(file.uri, format!("kaizen:file/sha256/{}", world.story.file.hex()));
+    assert_eq!(file.annotations["kind"], "file");
+    let uris: BTreeSet<_> = definition.resolved_dependencies.iter().map(|d| &d.uri).collect();
+    assert_eq!(uris.len(), expected.len());
     let metadata = &said.predicate.run_details.metadata;
     assert_eq!(metadata.invocation_id.name(), "late-retrain");
     assert_eq!(said.predicate.run_details.byproducts.len(), 1);
