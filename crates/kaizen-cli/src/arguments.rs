@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kaizen_core::Digest;
 
 /// The types of entries.
-pub(crate) const KINDS: [&str; 18] = [
+pub(crate) const KINDS: [&str; 19] = [
     "alias_moved",
     "configured",
     "data_snapshot",
@@ -17,6 +17,7 @@ pub(crate) const KINDS: [&str; 18] = [
     "evaluated",
     "folded",
     "packaged",
+    "pruned",
     "ran",
     "registered",
     "released",
@@ -209,7 +210,7 @@ pub(crate) struct Proof {
     #[arg(long, value_name = "FILE", requires = "entry", conflicts_with_all = ["index", "about"])]
     pub(crate) check: Option<PathBuf>,
     /// The file of the entry whose proof is checked, as JSON.
-    #[arg(long, value_name = "FILE", requires = "check")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) entry: Option<PathBuf>,
 }
 

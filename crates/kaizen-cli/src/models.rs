@@ -21,7 +21,11 @@ struct History {
 }
 
 /// Lists versions.
-pub(crate) async fn list(place: &Place, models: &Models, out: &mut Printer<'_>) -> Result<(), Failed> {
+pub(crate) async fn list(
+    place: &Place,
+    models: &Models,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
     let registry = place.registry().await?;
     let mut found = registry.search(&search(models)).await?;
     let is_cut = found.len() > models.limit;

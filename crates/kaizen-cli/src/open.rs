@@ -4,9 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kaizen_core::{
-    ArtifactStore, AuditLog, Context, Error, ErrorKind, Result, Signer, async_trait,
-};
+use kaizen_core::{ArtifactStore, AuditLog, Context, Error, ErrorKind, Result};
 use kaizen_store::{
     LocalLog, LocalStore, LogKeys, Registry, VerifierKey, Version, WitnessKey, WitnessPolicy,
 };
@@ -20,23 +18,15 @@ const MAX_KEY: u64 = 4_096;
 impl Place {
     /// The public keys of the log.
     pub(crate) fn keys(&self) -> Result<LogKeys, Failed> {
-        let (first, others) = self.each_key()?;
-        let mut keys = LogKeys::from(first);
-        for key in others {
-            keys = keys.and(key).asked()?;
-        }
-        Ok(keys)
-    }
-
-    fn each_key(&self) -> Result<(VerifierKey, Vec<VerifierKey>), Failed> {
-        let mut keys = Vec::new();
+        let mut keys: Option<LogKeys> = None;
         for said in &self.key {
-            keys.push(public_key(said)?);
+            let key: VerifierKey = public_key(said)?;
+            keys = Some(match keys {
+                Some(keys) => keys.and(key).asked()?,
+                None => key.into(),
+            });
         }
-        match keys.is_empty() {
-            true => Err(asked("the public key of the log: give --key or KAIZEN_KEY")),
-            false => Ok((keys.remove(0), keys)),
-        }
+        keys.ok_or_else(|| asked("the public key of the log: give --key or KAIZEN_KEY"))
     }
 
     /// Which witnesses must have cosigned.
@@ -66,13 +56,7 @@ impl Place {
     }
 
     pub(crate) async fn local_log(&self) -> Result<LocalLog, Failed> {
-        let dir = self.log.display();
-        if !self.has_log() {
-            return Err(Error::not_found(format!("log {dir}: there is none")).into());
-        }
-        let (first, _) = self.each_key()?;
-        let log = LocalLog::builder(self.log.clone(), Arc::new(NoPrivateKey(first)));
-        Ok(log.accepting(self.keys()?).open().await?)
+        Ok(LocalLog::reader(self.log.clone(), self.keys()?).await?)
     }
 
     /// That there is a store: opening one that is not there would make it.

@@ -16,11 +16,10 @@ const MAX_PROOF: u64 = 2 << 20;
 const PAGE: u64 = 4_096;
 
 /// Writes the proof that an entry is in the log, or checks one.
-pub(crate) async fn run(
-    place: &Place,
-    proof: &Proof,
-    out: &mut Printer<'_>,
-) -> Result<(), Failed> {
+pub(crate) async fn run(place: &Place, proof: &Proof, out: &mut Printer<'_>) -> Result<(), Failed> {
+    if proof.entry.is_some() && proof.check.is_none() {
+        return Err(asked("proof: --entry is for --check"));
+    }
     match &proof.check {
         Some(file) => check(place, proof, file, out),
         None => make(place, proof, out).await,

@@ -33,7 +33,11 @@ impl Progress for OnTerminal {
 }
 
 /// Copies a record with its payloads to a repository, and gives it a tag there.
-pub(crate) async fn push(place: &Place, wanted: &Push, out: &mut Printer<'_>) -> Result<(), Failed> {
+pub(crate) async fn push(
+    place: &Place,
+    wanted: &Push,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
     let reference: Reference = wanted.repository.parse().asked()?;
     if reference.digest().is_some() {
         let name = &wanted.repository;
@@ -52,7 +56,11 @@ pub(crate) async fn push(place: &Place, wanted: &Push, out: &mut Printer<'_>) ->
 }
 
 /// Copies a record with its payloads from a repository.
-pub(crate) async fn pull(place: &Place, wanted: &Pull, out: &mut Printer<'_>) -> Result<(), Failed> {
+pub(crate) async fn pull(
+    place: &Place,
+    wanted: &Pull,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
     let reference: Reference = wanted.repository.parse().asked()?;
     let remote = open(&reference, wanted.way.plain_http).await?;
     let id = remote.resolve(&reference).await?;
@@ -97,7 +105,12 @@ async fn record(place: &Place, store: &dyn ArtifactStore, what: &str) -> Result<
     Ok(version.context(ErrorKind::NotFound, format!("`{what}`: nothing has this name"))?.1.model)
 }
 
-fn print(id: &Digest, repository: &str, copied: &Copied, out: &mut Printer<'_>) -> Result<(), Failed> {
+fn print(
+    id: &Digest,
+    repository: &str,
+    copied: &Copied,
+    out: &mut Printer<'_>,
+) -> Result<(), Failed> {
     if out.is_json() {
         return Ok(out.json(&json!({
             "id": id,
@@ -113,10 +126,7 @@ fn print(id: &Digest, repository: &str, copied: &Copied, out: &mut Printer<'_>) 
     Ok(out.table(&[
         vec![cell("record", Style::Quiet), cell(id, Style::Strong)],
         vec![cell("repository", Style::Quiet), cell(repository, Style::Plain)],
-        vec![
-            cell("travelled", Style::Quiet),
-            cell(format!("{blobs} blobs, {size}"), Style::Plain),
-        ],
+        vec![cell("travelled", Style::Quiet), cell(format!("{blobs} blobs, {size}"), Style::Plain)],
         vec![cell("was there", Style::Quiet), cell(format!("{present} blobs"), Style::Plain)],
     ])?)
 }

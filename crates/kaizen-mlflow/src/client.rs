@@ -73,7 +73,9 @@ impl Server {
         }
         let is_open = self.base.scheme() == "http" && !is_loopback(&self.base);
         if self.token.is_some() && is_open && !self.in_the_clear {
-            return Err(Error::refused(format!("{what}: by http anybody on the way reads the token")));
+            return Err(Error::refused(format!(
+                "{what}: by http anybody on the way reads the token"
+            )));
         }
         Ok(())
     }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kaizen_core::record::{Evaluation, Model, TrainingSet};
-use kaizen_core::{
-    ArtifactStore, AuditLog, Digest, Entry, Event, Records as _, Result, Timestamp,
-};
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Event, Records as _, Result, Timestamp};
 use kaizen_store::Registry;
 use serde::Serialize;
 

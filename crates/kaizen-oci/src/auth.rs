@@ -96,11 +96,7 @@ impl State {
 }
 
 impl Auth {
-    pub(crate) fn new(
-        source: Arc<dyn CredentialSource>,
-        reference: &Reference,
-        base: Url,
-    ) -> Self {
+    pub(crate) fn new(source: Arc<dyn CredentialSource>, reference: &Reference, base: Url) -> Self {
         let (host, repository) = (reference.host().to_owned(), reference.repository().to_owned());
         Self { source, host, repository, base, state: Mutex::default() }
     }

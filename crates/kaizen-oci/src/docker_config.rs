@@ -142,7 +142,7 @@ impl DockerConfig {
             let place = place_of(key);
             let rest = wanted.strip_prefix(place)?;
             // Written as it was asked for, it is the one of several for a host.
-            rest.starts_with('/').then_some((place.len(), key == host, auth))
+            (rest.is_empty() || rest.starts_with('/')).then_some((place.len(), key == host, auth))
         });
         match keys.max_by_key(|(narrow, exact, _)| (*narrow, *exact)) {
             Some((.., auth)) => auth.credentials(host),

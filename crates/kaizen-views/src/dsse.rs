@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use kaizen_core::{Context, Error, ErrorKind, Result, Signer};
 use kaizen_store::VerifierKey;
 use serde::{Deserialize, Serialize};
@@ -135,9 +135,10 @@ impl Envelope {
     pub fn open(&self, keys: &[VerifierKey]) -> Result<Vec<u8>> {
         let payload = self.payload()?;
         let message = pae(&self.payload_type, &payload);
-        let signatures = self.signatures.iter().filter_map(|signature| {
-            <[u8; 64]>::try_from(decode(&signature.sig).ok()?).ok()
-        });
+        let signatures = self
+            .signatures
+            .iter()
+            .filter_map(|signature| <[u8; 64]>::try_from(decode(&signature.sig).ok()?).ok());
         for signature in signatures {
             // By the specification the key's id only hints; every key is tried.
             if keys.iter().any(|key| key.verify(&message, &signature).is_ok()) {

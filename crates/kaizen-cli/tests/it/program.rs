@@ -1,9 +1,15 @@
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kaizen_core::AuditLog as _;
-use kaizen_store::{Ed25519Signer, LocalLog, LocalStore};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kaizen_core::record::Release;
+use kaizen_core::{AuditLog as _, Payload, Records as _, Signer as _};
+use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, WitnessKey, WitnessPolicy};
 use kaizen_testkit::{Story, judge, story};
 use serde_json::Value;
 
@@ -93,7 +99,8 @@ async fn entries_are_shown_in_lines_that_people_can_read() {
     let place = Place::new().await;
     let text = place.text(&["log", "show", "--type", "alias_moved"]);
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].starts_with("entry  when (UTC)") && lines.len() == 3, "{text}");
+    let lines = &lines[1..];
     let [first, second] = place.story.models.map(|id| id.short());
     assert!(lines[0].contains(&first) && lines[0].contains("OVERRIDE: the gate counts"), "{text}");
     assert!(lines[1].contains(&second) && lines[1].contains("from 1 to 2, promotion"), "{text}");
@@ -114,15 +121,25 @@ async fn entries_are_shown_in_lines_that_people_can_read() {
         ["trained", "ran", "evaluated", "registered", "decided", "alias_moved"].map(Value::from);
     assert_eq!(types.collect::<Vec<_>>(), expected);
     assert_eq!(place.json(&["log", "show", "--actor", Story::PERSON])[0]["index"], "7");
+    assert_eq!(place.json(&["log", "show", "--about", "late:1"]), about);
+
+    // What is misspelt is not "none".
+    let none = place.text(&["log", "show", "--actor", "nobody"]);
+    assert_eq!(none, "no such entries\n");
+    let (code, said) = place.refused(&["log", "show", "--type", "alias_move"]);
+    assert!(code == 2 && said.contains("alias_moved"), "{said}");
+    let (code, said) = place.refused(&["log", "show", "--about", "early@champion"]);
+    assert!(code == 2 && said.contains("`early@champion`"), "{said}");
 }
 
 #[tokio::test]
 async fn models_are_listed_and_an_override_is_marked() {
     let place = Place::new().await;
     let text = place.text(&["models"]);
-    let lines: Vec<_> = text.lines().collect();
-    assert!(lines[0].starts_with("late  1  ") && lines[0].contains("OVERRIDDEN"), "{text}");
-    assert!(lines[1].starts_with("late  2  ") && lines[1].contains("champion"), "{text}");
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert!(text.starts_with("name  version  model "), "{text}");
+    assert!(lines[0].starts_with("late  1        ") && lines[0].contains("OVERRIDDEN"), "{text}");
+    assert!(lines[1].starts_with("late  2        ") && lines[1].contains("champion"), "{text}");
     assert!(lines[2].contains("OVERRIDDEN by ada") && lines[2].contains(Story::REASON), "{text}");
     let json = place.json(&["models", "--overridden"]);
     assert_eq!((json.as_array().unwrap().len(), &json[0]["overridden"]), (1, &true.into()));
@@ -130,6 +147,10 @@ async fn models_are_listed_and_an_override_is_marked() {
     assert_eq!(place.json(&["models", "--alias", "champion"])[0]["version"], 2);
     assert_eq!(place.json(&["models", "LAT", "--tag", "purpose"]).as_array().unwrap().len(), 2);
     assert_eq!(place.json(&["models", "--tag", "purpose=other"]), Value::Array(vec![]));
+    assert_eq!(place.text(&["models", "nothing"]), "no such versions\n");
+    let cut = place.text(&["models", "--limit", "1"]);
+    assert!(cut.contains("there are more: these are the first 1; see --limit"), "{cut}");
+    assert!(!place.text(&["models", "--limit", "2"]).contains("there are more"));
     let history = place.text(&["models", "--history"]);
     for part in ["champion of late", "– → 1", "1 → 2", "tags of late", "= warns of late flights"]
     {
@@ -174,6 +195,17 @@ async fn lineage_leads_from_a_prediction_to_the_source_file_and_back() {
     assert_eq!(place.json(&["lineage", "late@champion"])["ancestors"][0]["kind"], "model");
     let (code, said) = place.refused(&["lineage", "nothing"]);
     assert!(code == 1 && said.contains("`nothing`: nothing has this name"), "{said}");
+
+    // Where there is no log nor key, as on a machine that pulled, only names are not known.
+    for log in [&["--log", "nowhere"][..], &["--without-log"]] {
+        let ask = |what| [&["lineage", what], log].concat();
+        let mut command = place.command(&ask(batch));
+        let output = command.env_remove("KAIZEN_KEY").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("└─ model") && !text.contains("cycle"), "{text}");
+        assert!(place.refused(&ask("late@champion")).1.contains("there is no log"));
+    }
 }
 
 #[tokio::test]
@@ -181,10 +213,18 @@ async fn what_is_damaged_is_named_and_what_is_misspelt_is_explained() {
     let place = Place::new().await;
     let blob = place.dir.path().join("store/blobs/sha256").join(place.story.models[0].hex());
     flip(&blob);
-    let (code, said) = place.refused(&["lineage", "2013/day=1.parquet"]);
-    assert!(code == 1 && said.contains(&place.story.models[0].hex()), "{said}");
+    let damaged = place.story.models[0].hex();
+    let (code, said) = place.refused(&["lineage", &damaged]);
+    assert!(code == 1 && said.contains(&damaged), "{said}");
+    // It stops no other question, and is named.
+    let text = place.text(&["lineage", "2013/day=2.parquet"]);
+    assert!(text.contains("not read: ") && text.contains(&damaged), "{text}");
+    assert!(place.json(&["lineage", "late:2"])["unreadable"].is_object());
     let (code, said) = place.refused(&["modles"]);
-    assert!(code == 2 && said.contains("models"), "{said}");
+    assert!(code == 2 && said.contains("models") && said.starts_with("error: "), "{said}");
+    let output = place.command(&[]).env_remove("KAIZEN_KEY").output().unwrap();
+    assert!(stderr(&output).starts_with("Looks into a Kaizen store"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2));
     assert!(place.text(&["--help"]).contains("lineage"));
     assert!(place.text(&["--version"]).starts_with("kaizen "));
     // A file that holds the private key is not taken for the public one, nor shown.
@@ -197,7 +237,7 @@ async fn what_is_damaged_is_named_and_what_is_misspelt_is_explained() {
 async fn a_store_is_checked_and_what_is_wrong_is_named() {
     let place = Place::new().await;
     let text = place.text(&["fsck"]);
-    assert!(text.contains("sound"), "{text}");
+    assert!(text.contains("sound") && text.contains(" KiB, "), "{text}");
     let json = place.json(&["fsck"]);
     assert_eq!((&json["sound"], &json["problems"]), (&true.into(), &Value::Array(vec![])));
     let hex = place.story.sets[0].hex();
@@ -218,10 +258,112 @@ async fn a_push_or_pull_that_cannot_be_is_explained() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
+    let (code, said) = place.refused(&["push", "late@champion", "late/champion"]);
+    assert!(code == 2 && said.contains("docker.io/late/champion"), "{said}");
     let (_, said) = place.refused(&["push", "late@nobody", &format!("{address}/late")]);
     assert!(said.contains("nobody holds it"), "{said}");
     let (_, said) = place.refused(&["push", "nothing", &format!("{address}/late")]);
     assert!(said.contains("`nothing`: nothing has this name"), "{said}");
+    // Nobody answers there.
+    let there = format!("{address}/late:1");
+    let id = &place.story.models[0].hex()[..12];
+    for arguments in [["push", id, &there].to_vec(), ["pull", &there].to_vec()] {
+        let (code, said) = place.refused(&arguments);
+        assert!(code == 1 && said.contains(&address.to_string()), "{said}");
+    }
+}
+
+/// A registry that forgets the first upload that is sent in chunks, as Debian's does when a
+/// connection is cut in the middle of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_goes_on_when_a_registry_lost_an_upload() {
+    let Some(program) = judge::variable("KAIZEN_REGISTRY_PROGRAM") else { return };
+    let place = Place::new().await;
+    let store = LocalStore::open(place.dir.path().join("store")).await.unwrap();
+    let payload = Payload::new("large", "application/octet-stream", vec![7; 20 << 20]);
+    let body = Release {
+        name: "late".into(),
+        version: 9,
+        model: place.story.models[1],
+        service: place.story.sets[0],
+        functions: vec![],
+    };
+    let id = store.put(&body, &[payload]).await.unwrap();
+    let registry = Registry::start(&program, place.dir.path());
+    let cut = cut_once(registry.address, 10 << 20);
+    let there = format!("{cut}/late:9");
+    let pushed = place.json(&["push", &id.hex()[..12], &there]);
+    assert_eq!(pushed["id"], id.to_string());
+}
+
+/// Debian's registry, until it is dropped.
+struct Registry {
+    child: std::process::Child,
+    address: SocketAddr,
+}
+
+impl Registry {
+    fn start(program: &str, folder: &Path) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let root = folder.join("registry");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: {address}\n  secret: judge\n",
+            root.display()
+        );
+        let config = folder.join("registry.yml");
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(program);
+        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        for _ in 0..300 {
+            if TcpStream::connect(address).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Self { child, address }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address before the server's, at which the first connection that sends so many bytes is cut.
+fn cut_once(server: SocketAddr, after: usize) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let whole = Arc::new(AtomicBool::new(true));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+            let (mut back, mut answers) =
+                (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            let whole = Arc::clone(&whole);
+            std::thread::spawn(move || {
+                let (mut buffer, mut sent) = (vec![0; 16 << 10], 0);
+                while let Ok(read @ 1..) = client.read(&mut buffer) {
+                    sent += read;
+                    if sent > after && whole.swap(false, Ordering::SeqCst) {
+                        break;
+                    }
+                    if server.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
 }
 
 /// Against Debian's container registry, named by an environment variable.
@@ -266,4 +408,50 @@ async fn a_proof_is_made_of_the_log_and_checked_without_it() {
     assert!(said.contains("log entry 22: the log has 22"), "{said}");
     let (code, said) = place.refused(&["proof"]);
     assert!(code == 2 && said.contains("give an index"), "{said}");
+    let (code, said) = place.refused(&["proof", "6", "--entry", "entry.json"]);
+    assert!(code == 2 && said.contains("--check"), "{said}");
+    // What was given is damaged; it was asked for rightly.
+    write("entry.json", "{");
+    let (code, said) = place.refused(&check);
+    assert!(code == 1 && said.contains("entry.json: not a log entry"), "{said}");
+}
+
+#[tokio::test]
+async fn keys_that_changed_and_witnesses_are_believed_as_they_are_given() {
+    let place = Place::new().await;
+    let old = Arc::new(Ed25519Signer::from_seed("example.com/models", [7; 32]).unwrap());
+    let new = Arc::new(Ed25519Signer::from_seed("example.com/models", [8; 32]).unwrap());
+    let new_key = new.verifier().to_string();
+    let log = LocalLog::builder(place.dir.path().join("log"), new).accepting(old.verifier());
+    let log = log.open().await.unwrap();
+    let entry = log.read(21..22).await.unwrap();
+    log.append(&entry, None).await.unwrap();
+    log.publish().await.unwrap();
+    // What was signed since is by the new key; both may be given, in any way.
+    assert_eq!(place.refused(&["log", "verify"]).0, 1);
+    let both = format!("{},{new_key}", place.key);
+    let ways: [&[&str]; 3] =
+        [&["--key", &new_key], &["--key", &place.key, "--key", &new_key], &["--key", &both]];
+    for way in ways {
+        assert!(place.text(&[&["log", "verify"], way].concat()).contains("entries  23\n"));
+    }
+    place.text(&["log", "show", "--key", &both]);
+
+    // No witness has seen it yet.
+    let witness = WitnessKey::new("w.example", old.public_key()).unwrap().to_string();
+    let with = ["log", "verify", "--key", &new_key, "--witness", &witness];
+    let (code, said) = place.refused(&with);
+    assert!(code == 1 && said.contains("cosigned by 0 witnesses, not 1"), "{said}");
+    place.text(&[&with[..], &["--quorum", "0"]].concat());
+    let note = log.checkpoint().await.unwrap().note;
+    let (text, _) = note.split_once("\n\n").unwrap();
+    let message = format!("cosignature/v1\ntime 1363000000\n{text}\n");
+    let signature = old.sign(message.as_bytes()).await.unwrap();
+    let hash = u32::from_str_radix(witness.split('+').nth(1).unwrap(), 16).unwrap();
+    let line = [&hash.to_be_bytes()[..], &1_363_000_000_u64.to_be_bytes(), &signature].concat();
+    let cosignature = format!("— w.example {}\n", STANDARD.encode(line));
+    let policy = WitnessPolicy::new(vec![witness.parse().unwrap()], 1).unwrap();
+    log.add_cosignatures(cosignature, &policy).await.unwrap();
+    let said = place.text(&with);
+    assert!(said.contains("w.example on 2013-03-11"), "{said}");
 }

@@ -122,7 +122,8 @@ async fn runs_versions_and_aliases_are_in_mlflow_and_exporting_again_changes_not
     assert_eq!(pairs(&two["tags"])["kaizen.tag.reviewed"], value);
 
     // What goes here goes there; what people noted there stays.
-    let note = json!({ "name": Story::NAME, "version": first.numbers[&2], "key": "team", "value": "air" });
+    let note =
+        json!({ "name": Story::NAME, "version": first.numbers[&2], "key": "team", "value": "air" });
     server.post("model-versions/set-tag", &note).await;
     world.registry.untag(Story::NAME, Some(2), "reviewed", on(1)).await.unwrap();
     let untagged = export(&world, &server, &experiment).await;
@@ -179,7 +180,8 @@ async fn names_that_mlflow_takes_for_one_and_texts_beyond_a_request_are_exported
     let _turn = TURN.lock().await;
     let world = World::new().await;
     let experiment = fresh(&server).await;
-    let tags = [("kaizen.model", "x"), ("kaizen.version", "y"), ("a:b", "1"), ("a_b", "2"), ("e", "")];
+    let tags =
+        [("kaizen.model", "x"), ("kaizen.version", "y"), ("a:b", "1"), ("a_b", "2"), ("e", "")];
     for (key, value) in tags {
         world.registry.tag(Story::NAME, Some(1), key, value, on(4)).await.unwrap();
     }
@@ -198,9 +200,8 @@ async fn names_that_mlflow_takes_for_one_and_texts_beyond_a_request_are_exported
     let first = export(&world, &server, &experiment).await;
     assert_eq!(first.runs, 3);
     let runs = server.runs(&first.experiment).await;
-    let run = runs.iter().find(|run| {
-        pairs(&run["data"]["tags"])["kaizen.model"] == model.to_string()
-    });
+    let run =
+        runs.iter().find(|run| pairs(&run["data"]["tags"])["kaizen.model"] == model.to_string());
     let params = pairs(&run.unwrap()["data"]["params"]);
     let ours = params.keys().filter(|key| key.starts_with("setting.")).count();
     assert_eq!(ours, settings, "{:?}", params.keys().collect::<Vec<_>>());

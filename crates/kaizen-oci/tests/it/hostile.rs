@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake::{Choices, Fake};
 use crate::server::{Reply, Request, Server};
@@ -219,6 +219,7 @@ async fn a_server_that_says_a_byte_now_and_then_is_left_in_time() {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4_096]).await;
                 let head = "HTTP/1.1 200 X\r\ncontent-length: 10000\r\n\r\n";
                 let mut sent = stream.write_all(head.as_bytes()).await;
                 while sent.is_ok() {

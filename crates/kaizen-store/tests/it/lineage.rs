@@ -1,11 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::{
-    Algorithm, Model, Predictions, Release, TrainingSet, artifact_type,
-};
+use kaizen_core::record::{Algorithm, Model, Predictions, Release, TrainingSet, artifact_type};
 use kaizen_core::{
-    ArtifactStore, DataType, Descriptor, Digest, ErrorKind, Event, Field, Manifest, Payload, Record,
-    Records, Signature, Timestamp, media_type,
+    ArtifactStore, DataType, Descriptor, Digest, ErrorKind, Event, Field, Manifest, Payload,
+    Record, Records, Signature, Timestamp, media_type,
 };
 use kaizen_store::{LineageIndex, ancestors, children, descendants, lineage};
 use kaizen_testkit::{MemoryLog, MemoryStore, story};
@@ -231,7 +229,10 @@ async fn a_record_that_cannot_be_read_is_named_and_does_not_stop_other_questions
     store.remove_blob(&config).await.unwrap();
 
     let index = LineageIndex::read(&store).await.unwrap();
-    assert_eq!(index.unreadable().keys().copied().collect::<BTreeSet<_>>(), bad.iter().copied().collect());
+    assert_eq!(
+        index.unreadable().keys().copied().collect::<BTreeSet<_>>(),
+        bad.iter().copied().collect()
+    );
     let both = index.lineage(&model).unwrap();
     assert_eq!(both.steps().len(), 2);
     assert!(both.to_string().contains(&format!("not read: body of mix {}", bad[1])), "{both}");
@@ -247,7 +248,8 @@ async fn a_record_that_cannot_be_read_is_named_and_does_not_stop_other_questions
 async fn a_path_with_control_characters_stays_on_its_line() {
     let store = MemoryStore::default();
     let path = "x\\n```\\n<img src=x>\\u001b[2J";
-    let text = format!(r#"{{"flights":[{{"path":"{path}","size":"1","digest":"{}"}}]}}"#, Digest::of("f"));
+    let text =
+        format!(r#"{{"flights":[{{"path":"{path}","size":"1","digest":"{}"}}]}}"#, Digest::of("f"));
     let files = Payload::new(TrainingSet::SOURCES, media_type::JSON, text);
     let sources = BTreeMap::from([("flights".to_owned(), Digest::of("data"))]);
     let set = store.put(&training_set(sources), &[files]).await.unwrap();

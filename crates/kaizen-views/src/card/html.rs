@@ -1,7 +1,7 @@
 //! The card as one HTML page that needs nothing else.
 
-use kaizen_core::{Timestamp, one_line};
 use kaizen_core::record::{Estimate, Evaluation};
+use kaizen_core::{Timestamp, one_line};
 use kaizen_store::LineageStep;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -111,11 +111,8 @@ async fn two_overrides_for_the_same_reason_are_both_on_the_card() {
     let event = Event::Decided { approved: true };
     let entry = Entry { at, actor, operation, event, subject: id, evidence: vec![] };
     // An evaluation that is entered twice is one.
-    let again = Entry {
-        event: Event::Evaluated,
-        subject: world.story.evaluations[0],
-        ..entry.clone()
-    };
+    let again =
+        Entry { event: Event::Evaluated, subject: world.story.evaluations[0], ..entry.clone() };
     world.log.append(&[entry, again], None).await.unwrap();
     let card = card(&world, 1).await;
     let marks = card.overrides();
