@@ -37,7 +37,7 @@ async fn make(place: &Place, wanted: &Proof, out: &mut Printer<'_>) -> Result<()
     };
     let size = log.size().await?;
     if index >= size {
-        let message = format!("log entry {index}: the log has {size}, from 0 on");
+        let message = format!("log entry {index}: the log has {size} entries, counted from 0");
         return Err(Error::not_found(message).into());
     }
     let proof = log.proof(index).await?;

@@ -92,6 +92,13 @@ pub use kaizen_serve as serve;
 pub use kaizen_store as store;
 pub use kaizen_train as train;
 
+#[cfg(feature = "mlflow")]
+pub use kaizen_mlflow as mlflow;
+#[cfg(feature = "oci")]
+pub use kaizen_oci as oci;
+#[cfg(feature = "views")]
+pub use kaizen_views as views;
+
 pub use kaizen_table::{arrow, ndarray};
 
 /// The front page's code, compiled.

@@ -101,7 +101,9 @@ impl Registry {
             match read(self.store.as_ref(), said).await {
                 Ok(Some(fold)) if fold.size() == *covers => return Ok(fold),
                 Ok(None) => {}
-                Ok(Some(_)) => tracing::warn!(index, "a snapshot of the registry is of another size"),
+                Ok(Some(_)) => {
+                    tracing::warn!(index, "a snapshot of the registry is of another size")
+                }
                 Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
             }
         }

@@ -270,7 +270,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let store = MemoryStore::default();
-            let (mut ids, mut above): (Vec<Digest>, Vec<std::collections::BTreeSet<usize>>) = Default::default();
+            let (mut ids, mut above): (Vec<Digest>, Vec<BTreeSet<usize>>) = Default::default();
             for (number, parents) in edges.iter().enumerate() {
                 let parents: Vec<usize> = match number {
                     0 => vec![],
