@@ -1,4 +1,5 @@
-//! Text as references and as Docker's configuration.
+//! Text as references, as Docker's configuration, as headers of a registry and as its list of
+//! referrers.
 #![no_main]
 
 use kaizen_oci::{DockerConfig, Reference};
@@ -10,4 +11,6 @@ fuzz_target!(|text: &str| {
         assert!(!reference.repository().contains(".."));
     }
     let _ = DockerConfig::parse(text.as_bytes());
+    kaizen_oci::fuzzing::headers(text);
+    kaizen_oci::fuzzing::referrers(text.as_bytes());
 });

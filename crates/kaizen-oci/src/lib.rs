@@ -59,6 +59,10 @@ mod transfer;
 mod upload;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use credentials::{CredentialSource, Credentials};
 pub use docker_config::DockerConfig;
 pub use options::{Options, Transport};

@@ -68,6 +68,17 @@ impl Index {
     }
 }
 
+/// What is read of a list is written and read the same.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_and_write(bytes: &[u8]) {
+    let Ok(index) = Index::parse(bytes, "fuzz") else { return };
+    let listed = index.digests("fuzz").ok();
+    if let Ok(written) = serde_json::to_vec(&index) {
+        let again = Index::parse(&written, "fuzz").and_then(|index| index.digests("fuzz"));
+        assert_eq!(again.ok(), listed);
+    }
+}
+
 /// The tag under which the referrers are listed where a registry does not do it.
 fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
