@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Progress, Result};
-use kaizen_oci::{DockerConfig, Options, Reference, RemoteRegistry, Transport};
+use kaizen_oci::{DockerConfig, Options, Proxy, Reference, RemoteRegistry, Transport};
 use kaizen_store::{Copied, CopyOptions, LocalStore};
 use serde_json::json;
 
@@ -79,6 +79,7 @@ impl Way {
 async fn open(reference: &Reference, plain_http: bool) -> Result<RemoteRegistry> {
     let mut options = Options::default();
     options.credentials = Arc::new(DockerConfig::from_env().await?);
+    options.proxy = Some(Proxy::from_env());
     if plain_http {
         options.transport = Transport::Http;
     }

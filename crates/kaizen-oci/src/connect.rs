@@ -6,15 +6,17 @@ use std::time::Duration;
 use hyper_util::client::legacy::connect::HttpConnector;
 use kaizen_core::Result;
 
+use crate::proxy::{Proxy, Way};
+
 /// How long it may take to reach a server.
 const CONNECT: Duration = Duration::from_secs(20);
 
-fn plain() -> HttpConnector {
-    let mut plain = HttpConnector::new();
-    plain.set_connect_timeout(Some(CONNECT));
-    plain.set_nodelay(true);
-    plain.enforce_http(false);
-    plain
+fn plain(proxy: Option<Proxy>) -> Way {
+    let mut direct = HttpConnector::new();
+    direct.set_connect_timeout(Some(CONNECT));
+    direct.set_nodelay(true);
+    direct.enforce_http(false);
+    Way { direct, proxy }
 }
 
 #[cfg(feature = "tls")]
@@ -32,13 +34,13 @@ mod encrypted {
     use rustls::pki_types::pem::PemObject;
     use rustls::{ClientConfig, RootCertStore};
 
-    use super::{HttpConnector, Result, StdError, plain};
+    use super::{Proxy, Result, StdError, Way, plain};
 
-    pub(crate) type Connector = HttpsConnector<HttpConnector>;
+    pub(crate) type Connector = HttpsConnector<Way>;
 
     /// Trusts what the machine trusts, and these certificates too. The provider of cryptography is
     /// named here: a library changes nothing for the whole process.
-    pub(crate) fn connector(trusted: &[Vec<u8>]) -> Result<Connector> {
+    pub(crate) fn connector(trusted: &[Vec<u8>], proxy: Option<Proxy>) -> Result<Connector> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(of_this_machine().iter().cloned());
         for pem in trusted {
@@ -55,7 +57,7 @@ mod encrypted {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let builder = HttpsConnectorBuilder::new().with_tls_config(config);
-        Ok(builder.https_or_http().enable_http1().wrap_connector(plain()))
+        Ok(builder.https_or_http().enable_http1().wrap_connector(plain(proxy)))
     }
 
     /// The certificates that this machine trusts: some hundred files, so they are read once.
@@ -86,12 +88,12 @@ pub(crate) use unencrypted::{Connector, connector, is_distrust};
 
 #[cfg(not(feature = "tls"))]
 mod unencrypted {
-    use super::{HttpConnector, Result, StdError, plain};
+    use super::{Proxy, Result, StdError, Way, plain};
 
-    pub(crate) type Connector = HttpConnector;
+    pub(crate) type Connector = Way;
 
-    pub(crate) fn connector(_trusted: &[Vec<u8>]) -> Result<Connector> {
-        Ok(plain())
+    pub(crate) fn connector(_trusted: &[Vec<u8>], proxy: Option<Proxy>) -> Result<Connector> {
+        Ok(plain(proxy))
     }
 
     pub(crate) fn is_distrust(_error: &(dyn StdError + 'static)) -> bool {

@@ -8,6 +8,7 @@ use kaizen_core::{Clock, SystemClock};
 
 use crate::credentials::{CredentialSource, Credentials};
 use crate::pace::{Pace, Retry, SystemPace};
+use crate::proxy::Proxy;
 
 /// Whether the way to a registry is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,6 +40,8 @@ pub struct Options {
     pub credentials: Arc<dyn CredentialSource>,
     /// Whether the way is encrypted.
     pub transport: Transport,
+    /// Through which proxy encrypted connections go; through none, if this is not set.
+    pub proxy: Option<Proxy>,
     /// Certificates, in PEM, that are trusted besides the machine's own.
     pub trusted_certificates: Vec<Vec<u8>>,
     /// Repositories of the same registry that may have a blob already: it is mounted from there, if
@@ -66,6 +69,7 @@ impl Default for Options {
         Self {
             credentials: Arc::new(Credentials::Anonymous),
             transport: Transport::Automatic,
+            proxy: None,
             trusted_certificates: Vec::new(),
             mount_from: Vec::new(),
             chunk_bytes: 8 << 20,
@@ -84,6 +88,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("credentials", &self.credentials)
             .field("transport", &self.transport)
+            .field("proxy", &self.proxy)
             .field("mount_from", &self.mount_from)
             .field("chunk_bytes", &self.chunk_bytes)
             .field("concurrency", &self.concurrency)

@@ -119,7 +119,7 @@ impl RemoteRegistry {
         let base = base(&reference, options.transport)?;
         let auth = Auth::new(options.credentials.clone(), &reference, base.clone());
         let ports = (options.pace.clone(), options.clock.clone());
-        let connector = connector(&options.trusted_certificates)?;
+        let connector = connector(&options.trusted_certificates, options.proxy.clone())?;
         let wire = Wire::new(connector, ports, (options.retry, options.stall));
         let concurrency = options.concurrency.clamp(1, 64);
         Ok(Self(Arc::new(Inner {

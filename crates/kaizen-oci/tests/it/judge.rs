@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::debian::{Certificate, Registry, run, token_server};
-use crate::proxy::{Cut, Proxy};
+use crate::proxy::{Cut, Proxy, Tunnels};
 use crate::support::{bytes, options, put_statement, store_with_record};
 
 const MIB: usize = 1 << 20;
@@ -194,7 +194,26 @@ async fn an_encrypted_registry_is_trusted_by_its_certificate_alone() {
     let mut strange = strange;
     strange.transport = Transport::Https;
     trusting.trusted_certificates = vec![fs::read(&certificate.certificate).unwrap()];
-    there_and_back(&open(&address, "tls", trusting), 70).await;
+    there_and_back(&open(&address, "tls", trusting.clone()), 70).await;
+
+    // The same through a proxy, which is told where to, and nothing else.
+    let tunnels = Tunnels::start(judge.address).await;
+    let proxy =
+        |user: &str| kaizen_oci::Proxy::new(&format!("http://{user}{}", tunnels.address), "");
+    trusting.proxy = Some(proxy("ann:secret@").unwrap());
+    there_and_back(&open(&address, "tunnel", trusting.clone()), 80).await;
+    let asked = tunnels.asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|head| head.starts_with(&format!("CONNECT {address} "))), "{asked:?}");
+    trusting.proxy = Some(proxy("").unwrap());
+    let error = open(&address, "tunnel", trusting.clone()).ping().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let count = tunnels.asked.lock().unwrap().len();
+    let own = format!("http://{}", tunnels.address);
+    let without = kaizen_oci::Proxy::new(&own, "127.0.0.1").unwrap();
+    trusting.proxy = Some(without);
+    open(&address, "tunnel", trusting).ping().await.unwrap();
+    assert_eq!(tunnels.asked.lock().unwrap().len(), count, "not through it");
+
     let error = open(&address, "tls", strange).ping().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
     assert_eq!(pace.waited().len(), 0, "it is not tried again");
