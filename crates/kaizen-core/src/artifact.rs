@@ -1,5 +1,6 @@
 //! The port of bytes: where artefacts live.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -53,11 +54,26 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     }
 
     /// The blob's bytes, whole and verified: [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`]
-    /// otherwise.
+    /// otherwise. It is for stores that are trusted with memory, and for small blobs: elsewhere
+    /// say how much there may be ([`get_bounded`](Self::get_bounded)), or read the stream. A store
+    /// that keeps this provided method gives at most 4 GiB.
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
         let size = self.size_of(digest).await?;
         let size = size.context(ErrorKind::NotFound, format!("blob {digest}"))?;
-        stream::whole(self.get_stream(digest).await?, size, &format!("blob {digest}")).await
+        if size > MAX_WHOLE_BYTES {
+            let message = format!("blob {digest}: {size} bytes; read it as a stream");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        self.get_bounded(digest, size).await
+    }
+
+    /// The same for a blob of at most `most` bytes, whatever size the store says it has; more of
+    /// them are [`ErrorKind::Limit`].
+    async fn get_bounded(&self, digest: &Digest, most: u64) -> Result<Bytes> {
+        let what = format!("blob {digest}");
+        let bytes = stream::whole(self.get_stream(digest).await?, most, &what).await?;
+        digest.check(&bytes, &what)?;
+        Ok(bytes)
     }
 
     /// Whether the blob is there, without reading it.
@@ -89,6 +105,23 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
+    /// The present instant by the clock of the store, the one that [`stored_at`](Self::stored_at)
+    /// speaks of. A store that does not know gives [`ErrorKind::Unsupported`].
+    async fn now(&self) -> Result<Timestamp> {
+        Err(Error::new(ErrorKind::Unsupported, "this store has no clock"))
+    }
+
+    /// Every blob with its size in bytes and when it was put last, ordered by digest: what
+    /// [`blobs`](Self::blobs) and [`stored_at`](Self::stored_at) say, in as few steps as the store
+    /// can.
+    async fn dated_blobs(&self) -> Result<Vec<(Digest, u64, Timestamp)>> {
+        let mut dated = Vec::new();
+        for (digest, size) in self.blobs().await? {
+            dated.extend(self.stored_at(&digest).await?.map(|at| (digest, size, at)));
+        }
+        Ok(dated)
+    }
+
     /// Takes those of these blobs and manifests out of the store that were put last before
     /// `before`, and gives them. Collection of garbage calls it: a store that can makes it one
     /// step, so that what is put at the same time is not taken.
@@ -111,6 +144,9 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
         Ok(0)
     }
 }
+
+/// At most this many bytes are taken into memory because a store says that a blob has them.
+const MAX_WHOLE_BYTES: u64 = 4 << 30;
 
 /// A file that travels with a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,9 +188,10 @@ pub struct Stored<R> {
 }
 
 impl<R: Record> Stored<R> {
-    /// Reads a payload by its name.
+    /// Reads a payload by its name; it has as many bytes as the manifest says.
     pub async fn payload(&self, store: &dyn ArtifactStore, name: &str) -> Result<Bytes> {
-        store.get_blob(&self.layer(name)?.digest).await
+        let layer = self.layer(name)?;
+        store.get_bounded(&layer.digest, layer.size).await
     }
 
     /// Reads a payload by its name, as a stream: checked at its end, as
@@ -202,10 +239,16 @@ pub trait Records: ArtifactStore {
         Ok(Descriptor::new(media_type, digest, size).annotate(media_type::TITLE, name))
     }
 
-    /// Stores a record whose payloads are in the store already, and gives its id.
+    /// Stores a record whose payloads are in the store already, and gives its id. Two payloads of
+    /// one name are [`ErrorKind::Invalid`], a body of over 64 MiB is [`ErrorKind::Limit`].
     async fn put_with<R: Record>(&self, body: &R, layers: Vec<Descriptor>) -> Result<Digest> {
+        if let Some(name) = named_twice(&layers) {
+            let message = format!("{}: it has two payloads `{name}`", R::KIND);
+            return Err(Error::invalid(message));
+        }
         let bytes = serde_json::to_vec(body)
             .context(ErrorKind::Internal, format!("{} as JSON", R::KIND))?;
+        check_body(R::KIND, bytes.len() as u64)?;
         let config = Descriptor::of(record::body_type(R::KIND), &bytes);
         self.put_blob(bytes.into()).await?;
         let mut manifest = Manifest::new(config, layers);
@@ -226,9 +269,13 @@ pub trait Records: ArtifactStore {
             let found = manifest.artifact_type.as_deref().unwrap_or("a container image");
             return Err(Error::invalid(format!("{id}: is {found}, not {wanted}")));
         }
-        let body = self.get_blob(&manifest.config.digest).await?;
-        let record = serde_json::from_slice(&body)
-            .context(ErrorKind::Corrupt, format!("{} {id}", R::KIND))?;
+        let what = format!("{} {id}", R::KIND);
+        if let Some(name) = named_twice(&manifest.layers) {
+            return Err(Error::corrupt(format!("{what}: it has two payloads `{name}`")));
+        }
+        check_body(&what, manifest.config.size)?;
+        let body = self.get_bounded(&manifest.config.digest, manifest.config.size).await?;
+        let record = serde_json::from_slice(&body).context(ErrorKind::Corrupt, what)?;
         Ok(Stored { id: *id, record, manifest })
     }
 
@@ -244,13 +291,28 @@ pub trait Records: ArtifactStore {
 
     /// Reads a manifest of any kind.
     async fn manifest(&self, id: &Digest) -> Result<Manifest> {
-        Manifest::parse(&self.get_blob(id).await?)
+        Manifest::parse(&self.get_bounded(id, Manifest::MAX_BYTES as u64).await?)
     }
 
     /// Describes a stored manifest, as a subject must be.
     async fn describe(&self, id: &Digest) -> Result<Descriptor> {
-        Ok(Descriptor::of(media_type::MANIFEST, &self.get_blob(id).await?))
+        let bytes = self.get_bounded(id, Manifest::MAX_BYTES as u64).await?;
+        Ok(Descriptor::of(media_type::MANIFEST, &bytes))
     }
+}
+
+fn named_twice(layers: &[Descriptor]) -> Option<&str> {
+    let mut seen = BTreeSet::new();
+    layers.iter().filter_map(Descriptor::title).find(|name| !seen.insert(*name))
+}
+
+fn check_body(what: &str, size: u64) -> Result<()> {
+    if size > record::MAX_BODY_BYTES {
+        let most = record::MAX_BODY_BYTES;
+        let message = format!("{what}: a body of {size} bytes, over {most}");
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(())
 }
 
 impl<S: ArtifactStore + ?Sized> Records for S {}

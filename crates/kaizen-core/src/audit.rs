@@ -160,6 +160,9 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A blob that an entry called removed is there after all, and is to be missed again: the
+    /// subject is its digest.
+    Restored,
     /// What the first `size` entries come to was written down, so that a registry need not read
     /// them all when it is opened: the subject is that blob.
     Folded {

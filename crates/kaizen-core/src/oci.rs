@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Context, Digest, Error, ErrorKind, Result};
 
@@ -76,6 +77,8 @@ impl Descriptor {
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     schema_version: u32,
+    /// OCI 1.1 lets it be left out.
+    #[serde(default = "image_manifest")]
     media_type: String,
     /// What kind of artefact this is; absent for a container image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,16 +115,24 @@ impl Manifest {
         }
     }
 
-    /// Reads the stored bytes of a manifest.
+    /// Reads the stored bytes of a manifest. A manifest of another kind, such as an image index,
+    /// and one with digests of another algorithm than SHA-256 are [`ErrorKind::Unsupported`];
+    /// whatever else is no image manifest is [`ErrorKind::Corrupt`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let digest = Digest::of(bytes);
         if bytes.len() > Self::MAX_BYTES {
             return Err(Error::corrupt(format!("manifest {digest}: {} bytes", bytes.len())));
         }
-        let manifest: Self = serde_json::from_slice(bytes)
-            .context(ErrorKind::Corrupt, format!("manifest {digest}"))?;
+        let manifest: Self = match serde_json::from_slice(bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let message = format!("manifest {digest}");
+                return Err(Error::new(no_manifest(bytes), message).with_source(error));
+            }
+        };
         if manifest.schema_version != 2 || manifest.media_type != media_type::MANIFEST {
-            return Err(Error::corrupt(format!("manifest {digest}: not an OCI image manifest")));
+            let message = format!("manifest {digest}: not an OCI image manifest");
+            return Err(Error::new(no_manifest(bytes), message));
         }
         if manifest.layers.len() > Self::MAX_LAYERS {
             let found = manifest.layers.len();
@@ -138,5 +149,80 @@ impl Manifest {
     /// Every blob that the manifest needs: its body and its payloads.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
+    }
+}
+
+fn image_manifest() -> String {
+    media_type::MANIFEST.to_owned()
+}
+
+/// The kinds of manifest that registries hold and that are no OCI image manifests.
+const OTHERS: [&str; 3] = [
+    media_type::INDEX,
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+fn no_manifest(bytes: &[u8]) -> ErrorKind {
+    if is_of_others(bytes) { ErrorKind::Unsupported } else { ErrorKind::Corrupt }
+}
+
+/// Whether these bytes, which are none of our manifests, are a manifest all the same: of another
+/// kind, or with digests of another algorithm.
+fn is_of_others(bytes: &[u8]) -> bool {
+    let Ok(Value::Object(document)) = serde_json::from_slice(bytes) else { return false };
+    if document.get("schemaVersion") != Some(&Value::from(2)) {
+        return false;
+    }
+    let kind = document.get("mediaType").and_then(Value::as_str);
+    let of_another_kind = kind.is_some_and(|kind| OTHERS.contains(&kind))
+        || (kind.is_none() && document.get("manifests").is_some_and(Value::is_array));
+    let layers = document.get("layers").and_then(Value::as_array);
+    let single = ["config", "subject"].iter().filter_map(|name| document.get(*name));
+    let mut digests = layers
+        .into_iter()
+        .flatten()
+        .chain(single)
+        .filter_map(|blob| blob.get("digest").and_then(Value::as_str));
+    of_another_kind || digests.any(|digest| !digest.starts_with("sha256:") && digest.contains(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_of_others_are_told_from_what_is_none() {
+        let empty = Digest::of("{}");
+        let blob = |digest: &str| format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":2}}"#);
+        let ours = blob(&empty.to_string());
+        let sha512 = blob(&format!("sha512:{}", "0".repeat(128)));
+        let manifest = |kind: &str, config: &str, rest: &str| {
+            format!(r#"{{"schemaVersion":2,{kind}"config":{config},"layers":[]{rest}}}"#)
+        };
+        let typed = format!(r#""mediaType":"{}","#, media_type::MANIFEST);
+        for text in [manifest(&typed, &ours, ""), manifest("", &ours, "")] {
+            let parsed = Manifest::parse(text.as_bytes()).unwrap();
+            assert_eq!(parsed.config.digest, empty);
+        }
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{ours}]}}"#,
+            media_type::INDEX
+        );
+        let unsupported = [
+            manifest(&typed, &sha512, ""),
+            manifest("", &ours, &format!(r#","subject":{sha512}"#)),
+            index,
+            format!(r#"{{"schemaVersion":2,"manifests":[{ours}]}}"#),
+            manifest(&format!(r#""mediaType":"{}","#, OTHERS[1]), &ours, ""),
+        ];
+        for text in unsupported {
+            let error = Manifest::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}");
+        }
+        for text in ["{}", "[]", "", r#"{"schemaVersion":2}"#, r#"{"schemaVersion":1}"#] {
+            let error = Manifest::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
+        }
     }
 }

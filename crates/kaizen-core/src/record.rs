@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::{Actor, Digest, OperationId, Timestamp};
 
 pub use decision::{Decision, GateResult, Override};
-pub use deployment::Deployment;
+pub use deployment::{Deployment, InForce};
 pub use drift_report::{DriftReport, FeatureDrift};
 pub use erasure::{Count, Erasure, Replacement};
 pub use evaluation::{Comparison, Estimate, Evaluation};
@@ -70,9 +70,18 @@ pub trait Record:
     }
 }
 
+/// At most this many bytes in the body of a record.
+pub const MAX_BODY_BYTES: u64 = 64 << 20;
+
 /// The artefact type of a kind of record.
 pub fn artifact_type(kind: &str) -> String {
     format!("application/vnd.kaizen.{kind}.v1+json")
+}
+
+/// Whether this is the artefact type of a kind of record, also of a host's own.
+pub fn is_artifact_type(text: &str) -> bool {
+    let kind = text.strip_prefix("application/vnd.kaizen.");
+    kind.is_some_and(|kind| kind.ends_with(".v1+json"))
 }
 
 /// The media type of the body of a kind of record.

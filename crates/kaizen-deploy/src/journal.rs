@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kaizen_core::record::Occurrence;
+use kaizen_core::record::{InForce, Occurrence};
 use kaizen_core::{AuditLog, Digest, Entry, Error, ErrorKind, Event, Result};
 
 /// What a deployment did.
@@ -58,21 +58,17 @@ impl Journal {
 
     /// The shift before the one that is in force. A rollback undoes the shift before it.
     pub(crate) async fn before_last(&self) -> Result<Option<Digest>> {
-        let mut undone = 0_u32;
-        let mut in_force = Vec::new();
+        let mut in_force = InForce::default();
         let size = self.log.size().await?;
         self.walk_back(size, |step, deployment| {
-            if step == Step::RolledBack.name() {
-                undone += 1;
-            } else if step == Step::Shifted.name() && undone > 0 {
-                undone -= 1;
-            } else if step == Step::Shifted.name() {
-                in_force.push(deployment);
+            in_force.earlier(step, deployment);
+            match in_force.shifts().len() {
+                0 | 1 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
             }
-            if in_force.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
         .await?;
-        Ok(in_force.get(1).copied())
+        Ok(in_force.shifts().get(1).copied())
     }
 
     /// Commits a deployment, if this target has had none since the log had `seen` entries; gives

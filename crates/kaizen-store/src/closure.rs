@@ -1,73 +1,95 @@
 //! What a record leads to: its blobs, what it is about, and what its body names.
 
-use kaizen_core::{ArtifactStore, Digest, Error, ErrorKind, Manifest, Result, stream};
+use kaizen_core::{
+    ArtifactStore, Bytes, Digest, Error, ErrorKind, Event, Manifest, Result, record,
+};
 use serde_json::Value;
 
 /// At most this many records in one closure.
 pub(crate) const MAX_RECORDS: usize = 1_000_000;
-
-/// A body of more bytes than this is not looked through for digests.
-const MAX_BODY_BYTES: u64 = 64 << 20;
 
 /// The fields of a body that say what a record came after and not what it was made from: the
 /// deployment before, and the champion that was beaten. They keep nothing: else every model that
 /// was ever in production would be kept by the one that is.
 const HISTORY: [&str; 2] = ["previous", "champion"];
 
-/// Reads a manifest whose size is bounded before a byte of it is read.
-pub(crate) async fn read_manifest(
-    store: &dyn ArtifactStore,
-    id: &Digest,
-) -> Result<(Manifest, kaizen_core::Bytes)> {
-    let most = Manifest::MAX_BYTES as u64;
-    match store.size_of(id).await? {
-        None => Err(Error::not_found(format!("manifest {id}: not in the store"))),
-        Some(size) if size > most => Err(Error::corrupt(format!("manifest {id}: {size} bytes"))),
-        Some(_) => {
-            // Bounded also if the store has not told the truth.
-            let bytes = read_whole(store, id, most, &format!("manifest {id}")).await?;
-            Ok((Manifest::parse(&bytes)?, bytes))
-        }
-    }
+/// What a digest that may be a manifest turned out to be.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Manifest(Box<Manifest>, Bytes),
+    /// A blob that is none, or a manifest that is not ours to read, and why.
+    Other(Error),
+    Missing,
 }
 
-/// A blob of at most so many bytes, whole and checked.
-async fn read_whole(
-    store: &dyn ArtifactStore,
-    digest: &Digest,
-    most: u64,
-    what: &str,
-) -> Result<kaizen_core::Bytes> {
-    let bytes = stream::whole(store.get_stream(digest).await?, most, what).await?;
-    digest.check(&bytes, what)?;
-    Ok(bytes)
+/// Reads a manifest, whatever size the store says it has. Only damage, and a store that does not
+/// answer, are errors.
+pub(crate) async fn find_manifest(store: &dyn ArtifactStore, id: &Digest) -> Result<Found> {
+    let bytes = match store.get_bounded(id, Manifest::MAX_BYTES as u64).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) if error.kind() == ErrorKind::Limit => return Ok(Found::Other(error)),
+        Err(error) => return Err(error),
+    };
+    // The store may not have checked them.
+    id.check(&bytes, &format!("manifest {id}"))?;
+    Ok(match Manifest::parse(&bytes) {
+        Ok(manifest) => Found::Manifest(Box::new(manifest), bytes),
+        Err(error) => Found::Other(error),
+    })
 }
 
-/// The digests that a record's body names, each once, in order; none if the body is no JSON or has
-/// been removed. `with_history` says whether what the record came after is among them.
-pub(crate) async fn named_in_body(
+/// What the body of a record names.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// These digests, each once, in order.
+    Names(Vec<Digest>),
+    /// The store does not have it.
+    Missing,
+}
+
+/// The digests that the body of a manifest names. `with_history` says whether what the record came
+/// after is among them. The body of a record of Kaizen's must be JSON; what others put there names
+/// nothing if it is not.
+pub(crate) async fn read_body(
     store: &dyn ArtifactStore,
     manifest: &Manifest,
     with_history: bool,
-) -> Result<Vec<Digest>> {
-    let json = manifest.config.media_type.ends_with("json");
-    if !json || manifest.config.size > MAX_BODY_BYTES {
-        return Ok(Vec::new());
+) -> Result<Body> {
+    let own = manifest.artifact_type.as_deref().is_some_and(record::is_artifact_type);
+    let (digest, size) = (&manifest.config.digest, manifest.config.size);
+    let what = format!("body {digest}");
+    // A media type may have parameters after it.
+    let kind = manifest.config.media_type.split(';').next().unwrap_or_default().trim_end();
+    if !own && (!kind.ends_with("json") || size > record::MAX_BODY_BYTES) {
+        return Ok(Body::Names(Vec::new()));
     }
-    let (body, size) = (&manifest.config.digest, manifest.config.size);
-    let body = match read_whole(store, body, size, &format!("body {body}")).await {
+    if size > record::MAX_BODY_BYTES {
+        let most = record::MAX_BODY_BYTES;
+        return Err(Error::new(ErrorKind::Limit, format!("{what}: {size} bytes, over {most}")));
+    }
+    let body = match store.get_bounded(digest, size).await {
         Ok(body) => body,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Body::Missing),
         Err(error) => return Err(error),
     };
-    let mut named = Vec::new();
-    // Bodies of others need not be what their media type says. The reader bounds the depth.
-    if let Ok(body) = serde_json::from_slice::<Value>(&body) {
-        collect(&body, with_history, &mut named);
+    digest.check(&body, &what)?;
+    match names_in(&body, with_history) {
+        Some(names) => Ok(Body::Names(names)),
+        None if own => Err(Error::corrupt(format!("{what}: it is no JSON that can be read"))),
+        None => Ok(Body::Names(Vec::new())),
     }
+}
+
+/// The digests that a JSON document names, each once, in order; `None` if it is none.
+pub(crate) fn names_in(bytes: &[u8], with_history: bool) -> Option<Vec<Digest>> {
+    // The reader bounds the depth.
+    let document: Value = serde_json::from_slice(bytes).ok()?;
+    let mut named = Vec::new();
+    collect(&document, with_history, &mut named);
     named.sort_unstable();
     named.dedup();
-    Ok(named)
+    Some(named)
 }
 
 fn collect(value: &Value, with_history: bool, named: &mut Vec<Digest>) {
@@ -85,4 +107,31 @@ fn collect(value: &Value, with_history: bool, named: &mut Vec<Digest>) {
         }
         _ => {}
     }
+}
+
+/// Whether the subject of such an entry is a record, which therefore was in the store.
+pub(crate) fn speaks_of_record(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Registered { .. }
+            | Event::AliasMoved { .. }
+            | Event::Evaluated
+            | Event::Decided { .. }
+            | Event::Deployed { .. }
+            | Event::DriftAlarm
+            | Event::RetrainRequested
+            | Event::Erased
+    ) || makes_record(event)
+}
+
+/// Whether such an entry says that its subject, a record, was made.
+pub(crate) fn makes_record(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::DataSnapshot
+            | Event::Ran { .. }
+            | Event::Trained
+            | Event::Released
+            | Event::Packaged
+    )
 }

@@ -1,16 +1,19 @@
 //! Collection of garbage: what no alias, no deployment and no rule of retention reaches goes.
 
+mod census;
 mod needed;
 mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt as _, stream};
 use kaizen_core::record::Occurrence;
 use kaizen_core::{
     ArtifactStore, AuditLog, Digest, Entry, Error, ErrorKind, Event, Result, Timestamp,
 };
 
-use crate::closure::{MAX_RECORDS, named_in_body, read_manifest};
+use crate::closure::{Body, read_body};
+use census::Census;
 pub(crate) use roots::Roots;
 
 /// How many entries are read from the log, and how many tombstones appended, at once.
@@ -18,6 +21,12 @@ const PAGE: u64 = 512;
 
 /// How many blobs are removed in one step.
 const BATCH: usize = 256;
+
+/// How many blobs are read at the same time.
+const REQUESTS: usize = 16;
+
+/// The reason that a tombstone of a collection gives.
+const GARBAGE: &str = "garbage: nothing reaches it";
 
 /// How often everything is looked at anew because the log has moved on.
 const TRIES: u32 = 16;
@@ -35,8 +44,9 @@ pub struct Retention {
     pub rollbacks: Option<u32>,
     /// What the log has spoken of in the last so many seconds, as subject or as evidence.
     pub spoken_of_s: i64,
-    /// What was put in the last so many seconds. It must be longer than any writer takes from its
-    /// first blob to its manifest and its entry in the log.
+    /// What was put in the last so many seconds, by the clock of the store; at least one. It must
+    /// be longer than any writer takes from its first blob to its manifest and its entry in the
+    /// log.
     pub grace_s: i64,
     /// Further digests: records, or blobs that no record names.
     pub also: BTreeSet<Digest>,
@@ -74,21 +84,30 @@ pub struct Collected {
 /// Removes from a store what nothing reaches any more.
 ///
 /// The roots are the holders of every alias with those that a rollback leads to, the live
-/// deployments with those before them, and what the [`Retention`] says. Kept is what a root
-/// reaches: its blobs, what it is about, what its body names, and what is said about any of these.
-/// What a record merely came after (the deployment `previous`, the `champion` that it beat) is not
-/// reached by it. What was put within the grace period is kept, with all that it reaches.
+/// deployments with those before them, the newest snapshot of the registry, and what the
+/// [`Retention`] says. Kept is what a root reaches: its blobs, what it is about, what its body
+/// names, and what is said about any of these. What a record merely came after (the deployment
+/// `previous`, the `champion` that it beat) is not reached by it. What was put within the grace
+/// period is kept, with all that it reaches.
 ///
-/// A tombstone for each digest is appended to the log before the first of them is removed, by
-/// compare-and-set on the log that the roots were read from. A collection that is cut off leaves
-/// a store that [`fsck`](crate::fsck) calls sound; the next one goes on. With `dry_run` nothing is
-/// appended or removed. `occurrence` gives the instant, the actor and the operation.
+/// What is a record, and what it is about, is told from its bytes: every blob of at most 4 MiB is
+/// read, and the index is not relied upon.
+///
+/// A tombstone for each digest is appended to the log before it is removed, by compare-and-set on a
+/// log that speaks of none of what is to go. If a blob was put again in between and stays, an entry
+/// [`Event::Restored`] takes its tombstone back; where the collection was cut off, the next one
+/// does. A collection that is cut off leaves a store that [`fsck`](crate::fsck) calls sound; the
+/// next one goes on. With `dry_run` nothing is appended or removed. `occurrence` gives the instant
+/// to which `spoken_of_s` counts back, the actor and the operation; ages of blobs are those of the
+/// store's own clock.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] if a record that is kept cannot be read: then
-/// nothing is removed, for what it reaches is not known. [`ErrorKind::Conflict`] if the log never
-/// stands still. [`ErrorKind::Unsupported`] if the store does not know when it was put what.
+/// [`ErrorKind::Corrupt`], [`ErrorKind::NotFound`] or [`ErrorKind::Limit`] if a record that is kept,
+/// or may be kept, is damaged or missing, or cannot be read, and no tombstone says that it was
+/// removed: then nothing is removed, for what it reaches is not known.
+/// [`ErrorKind::Invalid`] if the grace period is not positive. [`ErrorKind::Conflict`] if the log
+/// never stands still. [`ErrorKind::Unsupported`] if the store does not know when it was put what.
 pub async fn collect(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,
@@ -96,25 +115,33 @@ pub async fn collect(
     occurrence: &Occurrence,
     dry_run: bool,
 ) -> Result<Collected> {
-    let collection = Collection { store, log, retention, occurrence };
+    let grace_s = retention.grace_s;
+    if grace_s <= 0 {
+        let message = format!("collection: a grace period of {grace_s} seconds keeps nothing");
+        return Err(Error::invalid(message));
+    }
+    let before = store.now().await?.plus_seconds(-grace_s);
+    let collection = Collection { store, log, retention, occurrence, before };
     let mut gone = BTreeMap::new();
+    let mut roots = Roots::default();
     for _ in 0..TRIES {
-        let mut roots = Roots::default();
         roots.read(store, log).await?;
-        let (mut found, doomed) = collection.mark(&roots).await?;
+        let Marks { mut found, doomed, wrongly_buried } = collection.mark(&roots).await?;
         if dry_run {
             return Ok(found);
         }
-        let Some(seen) = collection.bury(&roots, &found).await? else { continue };
-        let all_seen_to = collection.remove(&found, &doomed, seen, &mut gone).await?;
-        if !all_seen_to {
+        let restored = collection.entries(&Event::Restored, wrongly_buried);
+        let Some(seen) = collection.append(&restored, roots.size(), &found).await? else {
+            continue;
+        };
+        if !collection.remove(&roots, &found, &doomed, seen, &mut gone).await? {
             continue;
         }
         let taken = found.removed.iter().filter(|(digest, _)| gone.contains_key(digest)).count();
         found.young += (found.removed.len() - taken) as u64;
         found.removed = gone.into_iter().collect();
         found.bytes = found.removed.iter().map(|(_, size)| size).sum();
-        found.unfinished_bytes = store.remove_unfinished(collection.before()).await?;
+        found.unfinished_bytes = store.remove_unfinished(before).await?;
         return Ok(found);
     }
     Err(Error::conflict(format!("collection: the log moved on {TRIES} times")))
@@ -125,139 +152,200 @@ struct Collection<'a> {
     log: &'a dyn AuditLog,
     retention: &'a Retention,
     occurrence: &'a Occurrence,
+    /// What was put before this instant is old.
+    before: Timestamp,
 }
 
-/// What is to go: manifests first, so that none is left without its blobs.
+/// What a look at everything comes to.
+struct Marks {
+    found: Collected,
+    doomed: Doomed,
+    /// What an earlier collection called removed and did not remove, and which is kept now.
+    wrongly_buried: Vec<Digest>,
+}
+
+/// What is to go: manifests first, so that none is left without its blobs. With each, whether it
+/// has its tombstone.
+#[derive(Default)]
 struct Doomed {
-    manifests: Vec<Digest>,
-    blobs: Vec<Digest>,
+    manifests: Vec<(Digest, bool)>,
+    blobs: Vec<(Digest, bool)>,
 }
 
 impl Collection<'_> {
-    fn before(&self) -> Timestamp {
-        self.occurrence.at.plus_seconds(-self.retention.grace_s.max(0))
-    }
-
     /// Finds what is kept, and what is to go.
-    async fn mark(&self, roots: &Roots) -> Result<(Collected, Doomed)> {
-        let manifests: BTreeSet<_> = self.store.manifests().await?.into_iter().collect();
-        let blobs = self.store.blobs().await?;
-        let there: BTreeSet<_> = blobs.iter().map(|(digest, _)| *digest).collect();
-        let before = self.before();
-        let mut marked = Marked { manifests: &manifests, there: &there, kept: BTreeSet::new() };
-        let kept = roots.kept(self.retention, self.occurrence.at);
-        marked.spread(self.store, kept).await?;
+    async fn mark(&self, roots: &Roots) -> Result<Marks> {
+        let blobs = self.store.dated_blobs().await?;
+        let sizes = blobs.iter().map(|(digest, size, _)| (*digest, *size));
+        let census = Census::read(self.store, sizes).await?;
+        let there = blobs.iter().map(|(digest, ..)| *digest).collect();
+        let kept = BTreeSet::new();
+        let mut marked = Marked { store: self.store, roots, census: &census, there, kept };
+        marked.spread(roots.kept(self.retention, self.occurrence.at)).await?;
+        let reached = marked.kept.len() as u64;
         // What is being made just now: its maker has not spoken of it yet.
-        let mut young = BTreeSet::new();
-        for (digest, _) in blobs.iter().filter(|(digest, _)| !marked.kept.contains(digest)) {
-            if self.store.stored_at(digest).await?.is_none_or(|at| at >= before) {
-                young.insert(*digest);
-            }
-        }
-        let reached = marked.kept.len();
-        let fresh = young.iter().filter(|digest| manifests.contains(digest)).copied();
-        marked.spread(self.store, fresh.collect()).await?;
-        let mut found = Collected { kept: reached as u64, ..Collected::default() };
-        let mut doomed = Doomed { manifests: Vec::new(), blobs: Vec::new() };
-        for (digest, size) in blobs {
-            if marked.kept.contains(&digest) || young.contains(&digest) {
+        let is_young = |put: Timestamp| put >= self.before;
+        let young = blobs.iter().filter(|(_, _, put)| is_young(*put));
+        let young = young.map(|(digest, ..)| *digest);
+        marked.spread(young.filter(|digest| census.is_manifest(digest)).collect()).await?;
+        let mut found = Collected { kept: reached, ..Collected::default() };
+        let (mut doomed, mut wrongly_buried) = (Doomed::default(), Vec::new());
+        for (digest, size, put) in &blobs {
+            if marked.kept.contains(digest) || is_young(*put) {
+                wrongly_buried.extend(roots.is_garbage(digest).then_some(*digest));
                 continue;
             }
-            let kind =
-                if manifests.contains(&digest) { &mut doomed.manifests } else { &mut doomed.blobs };
-            kind.push(digest);
+            let kind = match census.is_manifest(digest) {
+                true => &mut doomed.manifests,
+                false => &mut doomed.blobs,
+            };
+            kind.push((*digest, roots.has_tombstone(digest, *put)));
             found.bytes += size;
-            found.removed.push((digest, size));
+            found.removed.push((*digest, *size));
         }
-        found.young = there.len() as u64 - found.kept - found.removed.len() as u64;
-        Ok((found, doomed))
-    }
-
-    /// Appends the tombstones that are not in the log yet; the size of the log after them, or
-    /// `None` if it was not the one that the roots were read from.
-    async fn bury(&self, roots: &Roots, found: &Collected) -> Result<Option<u64>> {
-        let mut seen = roots.size();
-        let tombstone = |subject: &Digest| Entry {
-            at: self.occurrence.at,
-            actor: self.occurrence.actor.clone(),
-            operation: self.occurrence.operation.clone(),
-            event: Event::Removed { reason: "garbage: nothing reaches it".to_owned() },
-            subject: *subject,
-            evidence: Vec::new(),
-        };
-        let removed = found.removed.iter().map(|(digest, _)| digest);
-        let fresh: Vec<_> = removed.filter(|d| !roots.is_buried(d)).map(tombstone).collect();
-        for entries in fresh.chunks(PAGE as usize) {
-            match self.log.append(entries, Some(seen)).await {
-                Ok(indices) => seen = indices.end,
-                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((self.log.size().await? == seen).then_some(seen))
+        found.young = blobs.len() as u64 - found.kept - found.removed.len() as u64;
+        Ok(Marks { found, doomed, wrongly_buried })
     }
 
     /// Removes what is to go; whether all of it was seen to. If the log speaks of any of it
     /// meanwhile, the rest stays until everything has been looked at anew.
     async fn remove(
         &self,
+        roots: &Roots,
         found: &Collected,
         doomed: &Doomed,
         mut seen: u64,
         gone: &mut BTreeMap<Digest, u64>,
     ) -> Result<bool> {
-        let before = self.before();
-        let size_of = |digest: &Digest| {
-            let at = found.removed.binary_search_by_key(digest, |(doomed, _)| *doomed);
-            at.ok().map(|at| found.removed[at].1)
+        let removed = Event::Removed { reason: GARBAGE.to_owned() };
+        for batch in doomed.manifests.chunks(BATCH).chain(doomed.blobs.chunks(BATCH)) {
+            let unburied = batch.iter().filter(|(_, buried)| !buried).map(|(digest, _)| *digest);
+            let tombstones = self.entries(&removed, unburied);
+            let Some(now) = self.append(&tombstones, seen, found).await? else {
+                return Ok(false);
+            };
+            seen = now;
+            let batch: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
+            let taken = self.store.remove_stale(&batch, self.before).await?;
+            for digest in &taken {
+                gone.extend(found.size_of(digest).map(|size| (*digest, size)));
+            }
+            let mut stay = Vec::new();
+            for digest in batch.into_iter().filter(|digest| !taken.contains(digest)) {
+                let is_there = self.store.contains(&digest).await?;
+                let of_us = !roots.is_buried(&digest) || roots.is_garbage(&digest);
+                stay.extend((is_there && of_us).then_some(digest));
+            }
+            let restored = self.entries(&Event::Restored, stay);
+            let Some(now) = self.append(&restored, seen, found).await? else {
+                return Ok(false);
+            };
+            seen = now;
+        }
+        Ok(true)
+    }
+
+    fn entries(&self, event: &Event, of: impl IntoIterator<Item = Digest>) -> Vec<Entry> {
+        let entry = |subject| Entry {
+            at: self.occurrence.at,
+            actor: self.occurrence.actor.clone(),
+            operation: self.occurrence.operation.clone(),
+            event: event.clone(),
+            subject,
+            evidence: Vec::new(),
         };
-        let manifests = doomed.manifests.chunks(BATCH);
-        for batch in manifests.chain(doomed.blobs.chunks(BATCH)) {
+        of.into_iter().map(entry).collect()
+    }
+
+    /// Appends entries to a log of `seen` entries, and gives its size after them; `None` if others
+    /// have spoken since of something that is to go.
+    async fn append(&self, all: &[Entry], seen: u64, found: &Collected) -> Result<Option<u64>> {
+        let mut seen = seen;
+        let mut left = all.chunks(PAGE as usize).peekable();
+        for _ in 0..TRIES {
             let size = self.log.size().await?;
             for entry in self.log.read(seen..size).await? {
                 let mut named = std::iter::once(&entry.subject).chain(&entry.evidence);
-                if named.any(|digest| size_of(digest).is_some()) {
-                    return Ok(false);
+                if named.any(|digest| found.size_of(digest).is_some()) {
+                    return Ok(None);
                 }
             }
             seen = size;
-            for digest in self.store.remove_stale(batch, before).await? {
-                gone.extend(size_of(&digest).map(|size| (digest, size)));
+            while let Some(entries) = left.peek() {
+                match self.log.append(entries, Some(seen)).await {
+                    Ok(indices) => seen = indices.end,
+                    Err(error) if error.kind() == ErrorKind::Conflict => break,
+                    Err(error) => return Err(error),
+                }
+                left.next();
+            }
+            if left.peek().is_none() {
+                return Ok(Some(seen));
             }
         }
-        Ok(true)
+        Err(Error::conflict(format!("collection: the log moved on {TRIES} times")))
+    }
+}
+
+impl Collected {
+    fn size_of(&self, removed: &Digest) -> Option<u64> {
+        let at = self.removed.binary_search_by_key(removed, |(digest, _)| *digest).ok()?;
+        Some(self.removed.get(at)?.1)
     }
 }
 
 /// What has been reached so far.
 struct Marked<'a> {
-    manifests: &'a BTreeSet<Digest>,
-    there: &'a BTreeSet<Digest>,
+    store: &'a dyn ArtifactStore,
+    roots: &'a Roots,
+    census: &'a Census,
+    there: BTreeSet<Digest>,
     kept: BTreeSet<Digest>,
 }
 
 impl Marked<'_> {
-    /// Marks what these reach.
-    async fn spread(&mut self, store: &dyn ArtifactStore, from: BTreeSet<Digest>) -> Result<()> {
-        let mut waiting: Vec<_> = from.into_iter().collect();
-        let mut records = 0;
-        while let Some(next) = waiting.pop() {
-            if !self.there.contains(&next) || !self.kept.insert(next) {
-                continue;
+    /// Marks what these reach, wave by wave.
+    async fn spread(&mut self, mut wave: BTreeSet<Digest>) -> Result<()> {
+        while !wave.is_empty() {
+            let mut bodies = Vec::new();
+            let mut next = BTreeSet::new();
+            for digest in wave {
+                if !self.there.contains(&digest) {
+                    if self.roots.is_record(&digest) {
+                        return Err(lost(&digest));
+                    }
+                    continue;
+                }
+                if !self.kept.insert(digest) {
+                    continue;
+                }
+                next.extend(self.census.about(&digest));
+                next.extend(self.census.named_by_other(&digest));
+                if let Some(manifest) = self.census.manifest(&digest) {
+                    let leads_to = manifest.blobs().chain(&manifest.subject);
+                    next.extend(leads_to.map(|blob| blob.digest));
+                    bodies.push(manifest);
+                }
             }
-            if !self.manifests.contains(&next) {
-                continue;
+            let store = self.store;
+            let reading = bodies.into_iter().map(|manifest| async move {
+                (manifest.config.digest, read_body(store, manifest, false).await)
+            });
+            let mut reading = stream::iter(reading).buffer_unordered(REQUESTS);
+            while let Some((body, named)) = reading.next().await {
+                match named? {
+                    Body::Names(named) => next.extend(named),
+                    Body::Missing if self.roots.is_buried(&body) => {}
+                    Body::Missing => return Err(lost(&body)),
+                }
             }
-            records += 1;
-            if records > MAX_RECORDS {
-                let message = format!("collection: over {MAX_RECORDS} records are reached");
-                return Err(Error::new(ErrorKind::Limit, message));
-            }
-            let (manifest, _) = read_manifest(store, &next).await?;
-            waiting.extend(manifest.blobs().chain(&manifest.subject).map(|blob| blob.digest));
-            waiting.extend(named_in_body(store, &manifest, false).await?);
-            waiting.extend(store.referrers(&next).await?);
+            wave = next;
         }
         Ok(())
     }
+}
+
+fn lost(digest: &Digest) -> Error {
+    let message = format!("{digest}: it is needed and not there, and has no tombstone");
+    Error::not_found(message)
 }

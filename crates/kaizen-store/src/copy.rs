@@ -1,6 +1,7 @@
 //! Copying a record from one store to another: only what is missing travels.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod plan;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use kaizen_core::{
-    ArtifactStore, ByteStream, Bytes, Descriptor, Digest, Error, ErrorKind, Manifest, Progress,
-    Result,
+    ArtifactStore, ByteStream, Bytes, Descriptor, Digest, Error, ErrorKind, Progress, Result,
 };
 
-use crate::closure::{MAX_RECORDS, named_in_body, read_manifest};
+use plan::Plan;
+
+/// At most this many blobs travel at the same time.
+const MAX_CONCURRENCY: usize = 64;
 
 /// What is copied with a record, and how.
 #[derive(Clone, Debug)]
@@ -25,13 +28,16 @@ pub struct CopyOptions {
     pub referrers: bool,
     /// Whether the records that it was made from come along, as far as the source has them.
     pub parents: bool,
-    /// How many blobs travel at the same time, from 1.
+    /// How many blobs travel at the same time, from 1 to 64.
     pub concurrency: usize,
+    /// Whether blobs that the target has are read and checked. Otherwise one of the right size
+    /// counts as there, and stays as it is if it is damaged.
+    pub verify: bool,
 }
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { referrers: false, parents: false, concurrency: 4 }
+        Self { referrers: false, parents: false, concurrency: 4, verify: false }
     }
 }
 
@@ -61,6 +67,13 @@ impl CopyOptions {
         self.concurrency = blobs;
         self
     }
+
+    /// With a look at what the target has, or without.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
 }
 
 /// What a copy did.
@@ -73,22 +86,63 @@ pub struct Copied {
     pub blobs: u64,
     /// How many bytes travelled in them.
     pub bytes: u64,
-    /// How many blobs the target had already.
+    /// How many blobs the target had already, or took from elsewhere.
     pub present: u64,
+    /// What the source names and did not give, or what is not ours to copy, with the reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A digest that a copy left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// The digest.
+    pub digest: Digest,
+    /// What it was to the one that leads to it.
+    pub link: Link,
+    /// Why it was left out.
+    pub reason: SkipReason,
+}
+
+/// How one record leads to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Link {
+    /// It is what the record is about.
+    Subject,
+    /// It is said to be about the record.
+    Referrer,
+}
+
+/// Why a digest was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The source does not have it.
+    Missing,
+    /// It is no image manifest with digests of SHA-256.
+    NoRecord,
+    /// It is about something else than the source says.
+    AboutAnother,
 }
 
 /// Copies a record with its body, its payloads and what it is a statement about from one store to
 /// another; with what is said about it and what it was made from, if the options ask for it.
 ///
 /// Blobs that the target has do not travel, so a copy that was cut off goes on where it was. Every
-/// blob is checked against its digest and its size on the way. A manifest is put after its blobs,
-/// and the record itself last: a target that has the record has all of it. Progress is reported
-/// under the task `copy`, in bytes of blobs.
+/// blob is checked against its digest and its size on the way. A manifest is put after its blobs and
+/// after the records that it is about and was made from, as far as these come along, and the record
+/// itself last: a target that has the record has all of it. Progress is reported under the task
+/// `copy`, in bytes of blobs that the target lacked.
+///
+/// What the record is about need not be in the source, and of what is said to be about it only what
+/// is there and is about it comes along; what was left out is in [`Copied::skipped`].
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] if the source lacks the record, what it is about, or a blob;
-/// [`ErrorKind::Corrupt`] if the source gives other bytes; what the target has by then is whole.
+/// [`ErrorKind::NotFound`] if the source lacks the record or a blob; [`ErrorKind::Corrupt`] if the
+/// source gives other bytes, of whatever; [`ErrorKind::Limit`] if there are over 1,000,000 records,
+/// or their manifests have over 256 MiB. What the target has by then is whole.
 pub async fn copy(
     from: &dyn ArtifactStore,
     to: &dyn ArtifactStore,
@@ -96,13 +150,11 @@ pub async fn copy(
     options: &CopyOptions,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let plan = plan(from, id, options).await?;
-    let blobs: BTreeMap<_, _> =
-        plan.iter().flat_map(|(_, m, _)| m.blobs()).map(|blob| (blob.digest, blob)).collect();
-    let concurrency = options.concurrency.max(1);
+    let Plan { manifests, blobs, skipped } = Plan::of(from, id, options).await?;
+    let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
     let looked = stream::iter(blobs.values().map(|blob| async move {
-        let there = to.size_of(&blob.digest).await? == Some(blob.size);
-        Ok::<_, Error>((!there).then_some(*blob))
+        let there = is_there(to, blob, options.verify).await?;
+        Ok::<_, Error>((!there).then_some(blob))
     }));
     let mut looked = pin!(looked.buffer_unordered(concurrency));
     let mut missing = Vec::new();
@@ -110,12 +162,7 @@ pub async fn copy(
         missing.extend(blob?);
     }
     let total = missing.iter().map(|blob| blob.size).sum();
-    let mut copied = Copied {
-        blobs: missing.len() as u64,
-        bytes: total,
-        present: (blobs.len() - missing.len()) as u64,
-        ..Copied::default()
-    };
+    let mut copied = Copied { skipped, ..Copied::default() };
     let done = Arc::new(AtomicU64::new(0));
     let report = || progress.report("copy", done.load(Ordering::Relaxed), Some(total));
     report();
@@ -128,74 +175,60 @@ pub async fn copy(
             report();
             next
         });
-        match next.await {
-            Some(carried) => carried?,
-            None => break,
-        }
+        let Some(carried) = next.await.transpose()? else { break };
+        copied.blobs += u64::from(carried.is_some());
+        copied.bytes += carried.unwrap_or_default();
     }
-    for (id, _, bytes) in plan.iter().rev() {
-        let put = to.put_manifest(bytes.clone()).await?;
+    copied.present = blobs.len() as u64 - copied.blobs;
+    for (id, bytes) in manifests {
+        let put = to.put_manifest(bytes).await?;
         id.check_found(&put, &format!("manifest {id}, as the target stored it"))?;
-        copied.manifests.push(*id);
+        copied.manifests.push(id);
     }
     Ok(copied)
 }
 
-/// The manifests to copy, what others need after those that need it: the record itself first.
-async fn plan(
-    from: &dyn ArtifactStore,
-    id: &Digest,
-    options: &CopyOptions,
-) -> Result<Vec<(Digest, Manifest, Bytes)>> {
-    let mut plan = Vec::new();
-    let mut seen = BTreeSet::from([*id]);
-    // With each, whether it must be there: what a body names may be anything, and anywhere.
-    let mut waiting = VecDeque::from([(*id, true)]);
-    while let Some((next, required)) = waiting.pop_front() {
-        let (manifest, bytes) = match read_manifest(from, &next).await {
-            Ok(read) => read,
-            Err(error) if !required && is_no_record(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        if plan.len() == MAX_RECORDS {
-            let message = format!("copy of {id}: over {MAX_RECORDS} records");
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
-        let mut leads_to: Vec<_> = manifest.subject.iter().map(|s| (s.digest, false)).collect();
-        if options.parents {
-            let named = named_in_body(from, &manifest, true).await?;
-            leads_to.extend(named.into_iter().map(|digest| (digest, false)));
-        }
-        if options.referrers {
-            let about = from.referrers(&next).await?;
-            leads_to.extend(about.into_iter().map(|digest| (digest, true)));
-        }
-        waiting.extend(leads_to.into_iter().filter(|(digest, _)| seen.insert(*digest)));
-        plan.push((next, manifest, bytes));
+/// Whether the target need not be given this blob.
+async fn is_there(to: &dyn ArtifactStore, blob: &Descriptor, verify: bool) -> Result<bool> {
+    if to.size_of(&blob.digest).await? != Some(blob.size) {
+        return Ok(false);
     }
-    Ok(plan)
+    if !verify {
+        return Ok(true);
+    }
+    let mut pieces = to.get_stream(&blob.digest).await?;
+    loop {
+        match kaizen_core::stream::next(&mut pieces).await.transpose() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
-/// What a body names may be a blob, or may never have been stored.
-fn is_no_record(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
-}
-
+/// Gives the target a blob; how many bytes travelled, if it wanted them.
 async fn carry(
     from: &dyn ArtifactStore,
     to: &dyn ArtifactStore,
     blob: &Descriptor,
     done: &Arc<AtomicU64>,
-) -> Result<()> {
+) -> Result<Option<u64>> {
     let bytes = from.get_stream(&blob.digest).await?;
+    let travelled = Arc::new(AtomicU64::new(0));
     let bounded = Bounded {
         bytes,
         left: blob.size,
         what: format!("blob {} from the source", blob.digest),
+        travelled: Arc::clone(&travelled),
         done: Arc::clone(done),
     };
     to.put_stream(Box::pin(bounded), Some(&blob.digest)).await?;
-    Ok(())
+    let travelled = travelled.load(Ordering::Relaxed);
+    // Others may have put it meanwhile, or the target has it from elsewhere: it is done all the
+    // same.
+    done.fetch_add(blob.size.saturating_sub(travelled), Ordering::Relaxed);
+    Ok((travelled > 0 || blob.size == 0).then_some(travelled))
 }
 
 /// The bytes of a blob, counted, and cut off with an error if they are more than was said.
@@ -203,6 +236,8 @@ struct Bounded {
     bytes: ByteStream,
     left: u64,
     what: String,
+    /// Of this blob, and of all.
+    travelled: Arc<AtomicU64>,
     done: Arc<AtomicU64>,
 }
 
@@ -221,6 +256,7 @@ impl Stream for Bounded {
                 return Poll::Ready(Some(Err(Error::corrupt(message))));
             };
             self.left = left;
+            self.travelled.fetch_add(size, Ordering::Relaxed);
             self.done.fetch_add(size, Ordering::Relaxed);
         }
         Poll::Ready(piece)

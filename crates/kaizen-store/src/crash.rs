@@ -24,7 +24,17 @@ struct FailingDisk(Arc<Mutex<State>>);
 /// A file on that disk.
 struct FailingOutput {
     file: Box<dyn Output>,
+    number: usize,
     state: Arc<Mutex<State>>,
+}
+
+/// What of a file has reached the disk.
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    bytes: u64,
+    /// So many of them are flushed.
+    flushed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +45,12 @@ struct State {
     torn: bool,
     /// The last file that could not be written.
     not_written: Option<PathBuf>,
+    /// Whether a power cut leaves half of what was not flushed, and not nothing.
+    leaves_half: bool,
     /// How to undo what no flush of its directory has made safe, oldest first.
     unsafe_names: Vec<(PathBuf, Undo)>,
+    /// Every file that was made.
+    written: Vec<Written>,
 }
 
 #[derive(Debug)]
@@ -54,10 +68,23 @@ impl FailingDisk {
     fn fail_after(&self, operations: Option<u32>, torn: bool) {
         let mut state = self.state();
         (state.left, state.torn) = (operations, torn);
+        state.leaves_half |= torn;
     }
 
-    /// What a power cut does: every name that was not flushed is as it was before.
+    /// What a power cut does: bytes that were not flushed are gone, and every name that was not
+    /// flushed is as it was before.
     fn lose_what_was_not_flushed(&self) {
+        let mut state = self.state();
+        let half = state.leaves_half;
+        for file in state.written.drain(..).filter(|file| file.flushed < file.bytes) {
+            let lost = file.bytes - file.flushed;
+            let left = file.flushed + if half { lost / 2 } else { 0 };
+            // One that was removed meanwhile has nothing to lose.
+            if let Ok(opened) = File::options().write(true).open(&file.path) {
+                opened.set_len(left).unwrap();
+            }
+        }
+        drop(state);
         for (_, undo) in self.state().unsafe_names.drain(..).rev() {
             match undo {
                 Undo::Restore(path, Some(bytes)) => {
@@ -79,6 +106,19 @@ impl FailingDisk {
         let undo = Undo::Restore(path.to_owned(), fs::read(path).ok());
         self.state().unsafe_names.push((path.parent().unwrap().to_owned(), undo));
     }
+
+    fn output(&self, path: &Path, file: Box<dyn Output>) -> Box<dyn Output> {
+        let mut state = self.state();
+        // One that is written anew has the new bytes only.
+        state
+            .written
+            .iter_mut()
+            .filter(|file| file.path == path)
+            .for_each(|file| file.path.clear());
+        let number = state.written.len();
+        state.written.push(Written { path: path.to_owned(), bytes: 0, flushed: 0 });
+        Box::new(FailingOutput { file, number, state: Arc::clone(&self.0) })
+    }
 }
 
 /// Counts an operation; on the one that fails, gives whether to do half of it.
@@ -98,17 +138,32 @@ fn step(state: &Mutex<State>) -> Result<(), bool> {
     }
 }
 
+impl FailingOutput {
+    fn broken(&self) -> io::Error {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.not_written = state.written.get(self.number).map(|file| file.path.clone());
+        broken()
+    }
+
+    /// What is known of the file; nothing after a power cut.
+    fn written(&self, change: impl FnOnce(&mut Written)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(written) = state.written.get_mut(self.number) {
+            change(written);
+        }
+    }
+}
+
 impl io::Write for FailingOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match step(&self.state) {
-            Ok(()) => self.file.write(bytes),
-            Err(torn) => {
-                if torn {
-                    self.file.write_all(&bytes[..bytes.len() / 2])?;
-                }
-                Err(broken())
-            }
-        }
+        let (length, done) = match step(&self.state) {
+            Ok(()) => (bytes.len(), Ok(bytes.len())),
+            Err(true) => (bytes.len() / 2, Err(self.broken())),
+            Err(false) => (0, Err(self.broken())),
+        };
+        self.file.write_all(&bytes[..length])?;
+        self.written(|file| file.bytes += length as u64);
+        done
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -118,8 +173,10 @@ impl io::Write for FailingOutput {
 
 impl Output for FailingOutput {
     fn sync(&mut self) -> io::Result<()> {
+        step(&self.state).map_err(|_| self.broken())?;
         // The machine itself does not fail, so there is nothing to wait for.
-        step(&self.state).map_err(|_| broken())
+        self.written(|file| file.flushed = file.bytes);
+        Ok(())
     }
 }
 
@@ -135,28 +192,19 @@ impl Files for FailingDisk {
         Disk.create_dir(dir)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let step = self.step();
-        if step != Err(false) {
-            self.remember(path);
-        }
-        match step {
-            Ok(()) => fs::write(path, bytes),
-            Err(torn) => {
-                self.state().not_written = Some(path.to_owned());
-                if torn {
-                    fs::write(path, &bytes[..bytes.len() / 2])?;
-                }
-                Err(broken())
-            }
-        }
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        self.step().map_err(|_| broken())?;
+        self.remember(path);
+        Ok(self.output(path, Disk.create_new(path)?))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        self.step().map_err(|_| broken())?;
+        self.step().map_err(|_| {
+            self.state().not_written = Some(path.to_owned());
+            broken()
+        })?;
         self.remember(path);
-        let file = Disk.create(path)?;
-        Ok(Box::new(FailingOutput { file, state: Arc::clone(&self.0) }))
+        Ok(self.output(path, Disk.create(path)?))
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
@@ -168,7 +216,16 @@ impl Files for FailingDisk {
         self.step().map_err(|_| broken())?;
         self.remember(to);
         self.remember(from);
-        Disk.rename(from, to)
+        Disk.rename(from, to)?;
+        for file in &mut self.state().written {
+            if file.path == to {
+                // It has no name any more.
+                file.path.clear();
+            } else if file.path == from {
+                to.clone_into(&mut file.path);
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -245,6 +302,25 @@ const CASES: [(bool, Then); 6] = [
     (true, Then::PowerCut),
 ];
 
+#[test]
+fn the_disk_of_these_tests_loses_bytes_that_were_not_flushed() {
+    for (flushes, torn, left) in [(true, false, "abcd"), (false, true, "ab"), (false, false, "")] {
+        let scratch = tempfile::tempdir().unwrap();
+        let (path, disk) = (scratch.path().join("file"), FailingDisk::default());
+        disk.fail_after(None, torn);
+        let mut file = disk.create_new(&path).unwrap();
+        io::Write::write_all(&mut file, b"abcd").unwrap();
+        if flushes {
+            file.sync().unwrap();
+        }
+        let named = path.with_extension("named");
+        disk.rename(&path, &named).unwrap();
+        disk.sync_dir(scratch.path()).unwrap();
+        disk.lose_what_was_not_flushed();
+        assert_eq!(fs::read_to_string(named).unwrap(), left);
+    }
+}
+
 /// Opens a store and puts records, with the disk failing after `operations`.
 async fn store_survives(operations: u32, torn: bool, then: Then) -> bool {
     let scratch = tempfile::tempdir().unwrap();
@@ -274,7 +350,8 @@ async fn store_survives(operations: u32, torn: bool, then: Then) -> bool {
     let store = match opened {
         Ok(store) if then == Then::GoesOn => store,
         _ => {
-            LocalStore::open_on(dir, disk).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+            let opened = LocalStore::open_on(dir, disk.clone()).await;
+            opened.unwrap_or_else(|error| panic!("{what}: {error:?}"))
         }
     };
     let listed = store.manifests().await.unwrap();
@@ -289,6 +366,10 @@ async fn store_survives(operations: u32, torn: bool, then: Then) -> bool {
         let id = store.put(&release(version), &[]).await.unwrap();
         assert_eq!(store.get::<Release>(&id).await.unwrap().record, release(version), "{what}");
     }
+    assert_eq!(store.manifests().await.unwrap().len(), 3, "{what}");
+    // And what was done again is on disk, also where the first attempt had made a part of it.
+    disk.lose_what_was_not_flushed();
+    let store = LocalStore::open_on(store.dir().to_owned(), disk).await.unwrap();
     assert_eq!(store.manifests().await.unwrap().len(), 3, "{what}");
     failed
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,19 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
     /// Makes one directory.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Makes a file that is not there yet, to be written in pieces.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+
+    /// Makes an empty file of one that may be there, to be written in pieces.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+
     /// Writes a whole file, in place, and waits until its bytes are on disk. The file's *name* is
     /// only safe after [`Files::sync_dir`].
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-
-    /// Makes a file that is not there yet, to be written in pieces.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.create(path)?;
+        file.write_all(bytes)?;
+        file.sync()
+    }
 
     /// Says that the file was written now, by the clock of its file system.
     fn touch(&self, path: &Path) -> io::Result<()>;
@@ -73,14 +81,12 @@ impl Files for Disk {
         fs::create_dir(dir)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(File::create_new(path)?))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(File::create_new(path)?))
+        Ok(Box::new(File::create(path)?))
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
@@ -131,7 +137,7 @@ fn write_one<F: Files + ?Sized>(files: &F, path: &Path, bytes: &[u8]) -> Result<
 /// Makes a directory and those above it, durably. One that is there already is fine.
 pub(crate) fn create_dirs(files: &dyn Files, dir: &Path) -> Result<()> {
     if dir.is_dir() {
-        return Ok(());
+        return sync_names(files, dir);
     }
     let above = parent(dir)?;
     create_dirs(files, above)?;
@@ -141,30 +147,53 @@ pub(crate) fn create_dirs(files: &dyn Files, dir: &Path) -> Result<()> {
     }
 }
 
+/// Waits until the names that lead to a directory are on disk: whoever made it may have been cut
+/// off before they were.
+fn sync_names(files: &dyn Files, dir: &Path) -> Result<()> {
+    use io::ErrorKind as E;
+    let whole = std::path::absolute(dir).map_err(|error| failed(dir, error))?;
+    for above in whole.ancestors().skip(1) {
+        match files.sync_dir(above) {
+            Ok(()) => {}
+            // Nobody like us has made a name there.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    E::PermissionDenied | E::ReadOnlyFilesystem | E::InvalidInput | E::Unsupported
+                ) =>
+            {
+                break;
+            }
+            Err(error) => return Err(failed(above, error)),
+        }
+    }
+    Ok(())
+}
+
 /// Puts a file in place of whatever stands at `path`: a reader sees the old bytes or the new ones,
 /// and after a crash too.
-pub(crate) fn publish(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn publish(files: &(dyn Files + 'static), path: &Path, bytes: &[u8]) -> Result<()> {
     let mut draft = Draft::create(files, parent(path)?)?;
     draft.write(bytes)?;
     draft.publish(path)
 }
 
 /// A file under a temporary name, which nobody reads. Unless it is published it goes away.
-pub(crate) struct Draft<'a> {
-    files: &'a dyn Files,
+pub(crate) struct Draft<F: Deref<Target = dyn Files>> {
+    files: F,
     path: PathBuf,
     output: Box<dyn Output>,
     published: bool,
 }
 
-impl<'a> Draft<'a> {
+impl<F: Deref<Target = dyn Files>> Draft<F> {
     /// Begins a file in this directory.
-    pub(crate) fn create(files: &'a dyn Files, dir: &Path) -> Result<Self> {
+    pub(crate) fn create(files: F, dir: &Path) -> Result<Self> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = dir.join(format!(".{}-{number}{TEMPORARY}", std::process::id()));
-            match files.create(&path) {
+            match files.create_new(&path) {
                 Ok(output) => return Ok(Self { files, path, output, published: false }),
                 // Left by a process that was killed, or in use by one of another machine.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -178,17 +207,33 @@ impl<'a> Draft<'a> {
         self.output.write_all(bytes).map_err(|error| failed(&self.path, error))
     }
 
+    /// The file under its temporary name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Puts the file in place of whatever stands at `path`, in the same directory.
-    pub(crate) fn publish(mut self, path: &Path) -> Result<()> {
-        let renamed = self.output.sync().and_then(|()| self.files.rename(&self.path, path));
-        renamed.map_err(|error| failed(path, error))?;
+    pub(crate) fn publish(self, path: &Path) -> Result<()> {
+        self.publish_while(path, || Ok(()))
+    }
+
+    /// The same; what `hold` gives is held while the file gets its name.
+    pub(crate) fn publish_while<T>(
+        mut self,
+        path: &Path,
+        hold: impl FnOnce() -> Result<T>,
+    ) -> Result<()> {
+        self.output.sync().map_err(|error| failed(path, error))?;
+        let held = hold()?;
+        self.files.rename(&self.path, path).map_err(|error| failed(path, error))?;
+        drop(held);
         self.published = true;
         let dir = parent(path)?;
         self.files.sync_dir(dir).map_err(|error| failed(dir, error))
     }
 }
 
-impl Drop for Draft<'_> {
+impl<F: Deref<Target = dyn Files>> Drop for Draft<F> {
     fn drop(&mut self) {
         if !self.published {
             // What was begun is of no use to anybody, and nobody would find it: the name is ours.
@@ -250,9 +295,18 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 /// Waits for the lock that this file stands for.
 pub(crate) fn lock(path: &Path) -> Result<Lock> {
+    locked(path, File::lock)
+}
+
+/// Waits for the lock that this file stands for, which many may hold like this at the same time.
+pub(crate) fn lock_shared(path: &Path) -> Result<Lock> {
+    locked(path, File::lock_shared)
+}
+
+fn locked(path: &Path, lock: fn(&File) -> io::Result<()>) -> Result<Lock> {
     let opened = File::options().create(true).write(true).truncate(false).open(path);
     let file = opened.map_err(|error| failed(path, error))?;
-    file.lock().map_err(|error| failed(path, error))?;
+    lock(&file).map_err(|error| failed(path, error))?;
     Ok(Lock(file))
 }
 

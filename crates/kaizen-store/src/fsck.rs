@@ -40,6 +40,9 @@ pub trait Layout: ArtifactStore {
 pub enum Fault {
     /// Its bytes are not those that its name, or its format, says.
     Damaged,
+    /// It is there and cannot be read: a bad sector, a file that is not ours to read, a link that
+    /// leads nowhere.
+    Unreadable,
     /// It is needed and not there, and no tombstone in the log says that it was removed.
     Missing,
     /// The index says something else than the blobs.
@@ -56,7 +59,7 @@ pub enum Fault {
 impl Fault {
     /// Whether something was lost or is wrong, and not merely superfluous.
     pub fn is_harm(self) -> bool {
-        matches!(self, Self::Damaged | Self::Missing | Self::Index)
+        matches!(self, Self::Damaged | Self::Unreadable | Self::Missing | Self::Index)
     }
 }
 
@@ -64,6 +67,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Damaged => "damaged",
+            Self::Unreadable => "cannot be read",
             Self::Missing => "missing",
             Self::Index => "index disagrees",
             Self::Unlisted => "not in the index",
@@ -158,18 +162,19 @@ impl Checked {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unavailable`] if the files cannot be read at all. What is wrong with them is no
-/// error but a [`Problem`].
+/// [`ErrorKind::Unavailable`] if the files cannot be listed, or the index or the log cannot be
+/// read. What is wrong with a blob is no error but a [`Problem`].
 pub async fn fsck(store: &dyn Layout, log: Option<&dyn AuditLog>) -> Result<Checked> {
     let mut check = Check { store, files: BTreeMap::new(), checked: Checked::default() };
     check.files = store.files().await?.into_iter().collect();
     check.mark().await?;
-    let blobs = check.sort_files();
+    let mut blobs = check.sort_files();
+    let read = check.read_blobs(&mut blobs).await?;
+    // After the blobs: what went meanwhile had its tombstone before.
     let spoken = match log {
         Some(log) => Spoken::read(log).await?,
         None => Spoken::default(),
     };
-    let read = check.read_blobs(&blobs).await?;
     check.index(&blobs, &read, &spoken).await?;
     needs::check(&mut check.checked, &blobs, &read, &spoken);
     let mut checked = check.checked;
@@ -238,35 +243,54 @@ impl Check<'_> {
         blobs
     }
 
-    /// Reads every blob, and keeps the manifests among them.
-    async fn read_blobs(&mut self, blobs: &BTreeMap<Digest, u64>) -> Result<Read> {
+    /// Reads every blob, and keeps the manifests among them. What went since the files were listed
+    /// is taken out of `blobs`.
+    async fn read_blobs(&mut self, blobs: &mut BTreeMap<Digest, u64>) -> Result<Read> {
         let store = self.store;
         let reading: Vec<_> = blobs
             .iter()
-            .map(|(digest, size)| async move { (*digest, read_blob(store, digest, *size).await) })
+            .map(|(digest, size)| (*digest, *size))
+            .map(|(digest, size)| async move { (digest, read_blob(store, &digest, size).await) })
             .collect();
         let mut reading = stream::iter(reading).buffer_unordered(BLOBS);
-        let mut read = Read::default();
+        let (mut read, mut gone) = (Read::default(), BTreeMap::new());
         while let Some((digest, outcome)) = reading.next().await {
             self.checked.blobs += 1;
             self.checked.bytes += blobs.get(&digest).copied().unwrap_or_default();
-            match outcome {
-                Ok(Some(manifest)) => drop(read.manifests.insert(digest, manifest)),
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    read.damaged.insert(digest);
-                    let fault = Fault::Damaged;
-                    let mut found = problem(blob_file(&digest), fault, error.to_string());
-                    found.digest = Some(digest);
-                    self.checked.problems.push(found);
+            let (fault, error) = match outcome {
+                Ok(manifest) => {
+                    read.manifests.extend(manifest.map(|manifest| (digest, manifest)));
+                    continue;
                 }
-                // Removed since the files were listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    gone.insert(digest, error);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => (Fault::Damaged, error),
+                Err(error) => (Fault::Unreadable, error),
+            };
+            self.cannot_read(&mut read, digest, fault, &error);
+        }
+        if !gone.is_empty() {
+            let listed: BTreeMap<_, _> = store.files().await?.into_iter().collect();
+            for (digest, error) in gone {
+                if listed.contains_key(&blob_file(&digest)) {
+                    self.cannot_read(&mut read, digest, Fault::Unreadable, &error);
+                } else {
+                    self.checked.blobs -= 1;
+                    self.checked.bytes -= blobs.remove(&digest).unwrap_or_default();
+                }
             }
         }
         self.checked.manifests = read.manifests.len() as u64;
         Ok(read)
+    }
+
+    fn cannot_read(&mut self, read: &mut Read, digest: Digest, fault: Fault, error: &Error) {
+        read.damaged.insert(digest);
+        let mut found = problem(blob_file(&digest), fault, format!("{error:#}"));
+        found.digest = Some(digest);
+        self.checked.problems.push(found);
     }
 
     async fn index(

@@ -3,19 +3,73 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kaizen_core::{Bytes, Context, Descriptor, Digest, ErrorKind, Manifest, Result, media_type};
+use kaizen_core::{
+    Bytes, Context, Descriptor, Digest, Error, ErrorKind, Manifest, Result, media_type,
+};
 use serde_json::{Value, json};
 
 /// At most this many bytes in an index: some million manifests.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
+
+/// What a listed manifest is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// It could not be read, perhaps only for now.
+    #[default]
+    Unread,
+    Nothing,
+    Of(Digest),
+}
+
+impl Subject {
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        manifest.subject.as_ref().map_or(Self::Nothing, |subject| Self::Of(subject.digest))
+    }
+
+    /// What these bytes of a listed manifest, as they were read, are about. Whether a store that
+    /// does not answer holds a statement is not known, and is an error; one that is damaged or gone
+    /// is to be read again.
+    pub(crate) fn read(id: &Digest, bytes: Result<impl AsRef<[u8]>>) -> Result<Self> {
+        match bytes.and_then(|bytes| Manifest::parse(bytes.as_ref())) {
+            Ok(manifest) => Ok(Self::of(&manifest)),
+            Err(error) if says_what_is_there(&error) => {
+                tracing::warn!(manifest = %id, %error, "listed manifest cannot be read");
+                Ok(Self::Unread)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether an error tells something of a blob, and not only of the moment.
+fn says_what_is_there(error: &Error) -> bool {
+    use ErrorKind as E;
+    matches!(error.kind(), E::Corrupt | E::NotFound | E::Limit | E::Unsupported)
+}
+
+/// Takes a small blob, as it was read, for a manifest if it is one. A damaged one may have been
+/// one and is named; a store that does not answer is an error.
+pub(crate) fn scanned<B: AsRef<[u8]>>(
+    id: &Digest,
+    bytes: Result<B>,
+) -> Result<Option<(Manifest, B)>> {
+    match bytes {
+        Ok(bytes) => Ok(Manifest::parse(bytes.as_ref()).ok().map(|manifest| (manifest, bytes))),
+        Err(error) if says_what_is_there(&error) => {
+            tracing::warn!(blob = %id, %error, "left out of the index: it cannot be read");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// The index as it stood when it was last read, and what follows from its manifests.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// The whole document: entries and fields of other tools are kept as they are.
     document: Value,
-    /// Each with its subject.
-    manifests: BTreeMap<Digest, Option<Digest>>,
+    /// Each with what it is about.
+    manifests: BTreeMap<Digest, Subject>,
     /// Pairs of a subject and a manifest about it.
     referrers: BTreeSet<(Digest, Digest)>,
 }
@@ -43,9 +97,15 @@ impl Index {
         self.manifests.keys().copied().collect()
     }
 
-    /// What is known of the subject of a listed manifest.
-    pub(crate) fn subject(&self, manifest: &Digest) -> Option<Option<Digest>> {
-        self.manifests.get(manifest).copied()
+    /// What is known of the subject of a manifest.
+    pub(crate) fn subject(&self, manifest: &Digest) -> Subject {
+        self.manifests.get(manifest).copied().unwrap_or_default()
+    }
+
+    /// The listed manifests that could not be read.
+    pub(crate) fn unread(&self) -> Vec<Digest> {
+        let unread = self.manifests.iter().filter(|(_, subject)| **subject == Subject::Unread);
+        unread.map(|(manifest, _)| *manifest).collect()
     }
 
     pub(crate) fn referrers(&self, subject: &Digest) -> Vec<Digest> {
@@ -65,7 +125,7 @@ impl Index {
     /// The index of this document, whose manifests have these subjects.
     pub(crate) fn new(
         document: Value,
-        subjects: impl IntoIterator<Item = (Digest, Option<Digest>)>,
+        subjects: impl IntoIterator<Item = (Digest, Subject)>,
     ) -> Self {
         let mut index = Self { document, ..Self::default() };
         for (manifest, subject) in subjects {
@@ -82,10 +142,11 @@ impl Index {
         let mut added = Vec::new();
         for (manifest, bytes) in manifests {
             let descriptor = entry(manifest, bytes);
-            if self.contains(&descriptor.digest) {
+            let listed = self.contains(&descriptor.digest);
+            self.insert(descriptor.digest, Subject::of(manifest));
+            if listed {
                 continue;
             }
-            self.insert(descriptor.digest, manifest.subject.as_ref().map(|s| s.digest));
             let entry = serde_json::to_value(descriptor);
             added.push(entry.context(ErrorKind::Internal, "descriptor as JSON")?);
         }
@@ -104,7 +165,7 @@ impl Index {
             entries.retain(|entry| manifest_of(entry).is_none_or(|m| !removed.contains(&m)));
         }
         for manifest in removed {
-            if let Some(Some(subject)) = self.manifests.remove(manifest) {
+            if let Some(Subject::Of(subject)) = self.manifests.remove(manifest) {
                 self.referrers.remove(&(subject, *manifest));
             }
         }
@@ -114,9 +175,11 @@ impl Index {
         serde_json::to_vec(&self.document).context(ErrorKind::Internal, "index.json as JSON")
     }
 
-    fn insert(&mut self, manifest: Digest, subject: Option<Digest>) {
+    pub(crate) fn insert(&mut self, manifest: Digest, subject: Subject) {
         self.manifests.insert(manifest, subject);
-        self.referrers.extend(subject.map(|subject| (subject, manifest)));
+        if let Subject::Of(subject) = subject {
+            self.referrers.insert((subject, manifest));
+        }
     }
 }
 

@@ -84,7 +84,7 @@ mod verify;
 mod witness;
 
 pub use collect::{Collected, Retention, collect};
-pub use copy::{Copied, CopyOptions, copy};
+pub use copy::{Copied, CopyOptions, Link, SkipReason, Skipped, copy};
 pub use fsck::{Checked, Fault, Layout, Need, Problem, fsck};
 pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,

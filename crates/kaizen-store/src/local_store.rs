@@ -4,6 +4,7 @@ mod layout;
 mod listing;
 mod streams;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use kaizen_core::{
 };
 use serde_json::Value;
 
-use crate::files::{self, Disk, Files, blocking};
+use crate::files::{self, Disk, Draft, Files, blocking};
 use crate::index::Additions;
 
 use listing::Listing;
@@ -22,8 +23,14 @@ pub use streams::read_file;
 
 const LAYOUT_VERSION: &str = "1.0.0";
 
+/// At most this many bytes in the file `oci-layout`.
+pub(crate) const LAYOUT_BYTES: u64 = 1 << 16;
+
 /// What the file `oci-layout` holds.
 pub(crate) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The lock that keeps puts and the removal of old blobs apart.
+const REMOVAL_LOCK: &str = "removal.lock";
 
 /// An OCI image layout in a directory: `oci-layout`, `index.json`, `blobs/sha256/HEX`.
 ///
@@ -108,6 +115,11 @@ impl ArtifactStore for LocalStore {
         self.run(move |inner| inner.put_blob(&bytes)).await
     }
 
+    async fn get_bounded(&self, digest: &Digest, most: u64) -> Result<Bytes> {
+        let digest = *digest;
+        self.run(move |inner| inner.get_bounded(&digest, most).map(Bytes::from)).await
+    }
+
     async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
         self.put_pieces(bytes, expected.copied()).await
     }
@@ -118,7 +130,7 @@ impl ArtifactStore for LocalStore {
 
     async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
         let digest = *digest;
-        self.run(move |inner| inner.get_blob(&digest).map(Bytes::from)).await
+        self.run(move |inner| inner.get_bounded(&digest, u64::MAX).map(Bytes::from)).await
     }
 
     async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -132,7 +144,7 @@ impl ArtifactStore for LocalStore {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
         let subject = *subject;
-        self.run(move |inner| Ok(inner.fresh()?.index.referrers(&subject))).await
+        self.run(move |inner| inner.referrers(&subject)).await
     }
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
@@ -158,6 +170,14 @@ impl ArtifactStore for LocalStore {
         self.run(move |inner| inner.stored_at(&digest)).await
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        self.run(Inner::now).await
+    }
+
+    async fn dated_blobs(&self) -> Result<Vec<(Digest, u64, Timestamp)>> {
+        self.run(Inner::dated_blobs).await
+    }
+
     async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
         let digests = digests.to_vec();
         self.run(move |inner| inner.remove_stale(&digests, before)).await
@@ -175,9 +195,13 @@ impl Inner {
     }
 
     fn open(&self) -> Result<()> {
-        files::create_dirs(&*self.files, &self.blobs)?;
         let layout = self.dir.join("oci-layout");
-        match files::read(&layout)? {
+        let mark = files::read_at_most(&layout, LAYOUT_BYTES)?;
+        // It is written after the directories, so where it is they are on disk.
+        if mark.is_none() || !self.blobs.is_dir() {
+            files::create_dirs(&*self.files, &self.blobs)?;
+        }
+        match mark {
             Some(bytes) => check_layout(&layout.display().to_string(), &bytes)?,
             None => files::publish(&*self.files, &layout, LAYOUT.as_bytes())?,
         }
@@ -202,9 +226,28 @@ impl Inner {
     fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.settle(&digest)? {
-            files::publish(&*self.files, &self.blob_path(&digest), bytes)?;
+            let mut draft = Draft::create(&*self.files, &self.blobs)?;
+            draft.write(bytes)?;
+            self.publish(draft, &digest)?;
         }
         Ok(digest)
+    }
+
+    fn publish<F>(&self, draft: Draft<F>, digest: &Digest) -> Result<()>
+    where
+        F: Deref<Target = dyn Files>,
+    {
+        draft.publish_while(&self.blob_path(digest), || self.no_removal())
+    }
+
+    /// While this is held no blob is removed for being old: one is not put between the look at its
+    /// age and its removal. It is held for a moment only.
+    fn no_removal(&self) -> Result<files::Lock> {
+        files::lock_shared(&self.removal_path())
+    }
+
+    fn removal_path(&self) -> PathBuf {
+        self.dir.join(REMOVAL_LOCK)
     }
 
     /// Whether the blob is there already and whole; then it counts as put now.
@@ -225,6 +268,7 @@ impl Inner {
     /// Says that a blob is put now; whether it is there.
     fn touch(&self, digest: &Digest) -> Result<bool> {
         let path = self.blob_path(digest);
+        let _held = self.no_removal()?;
         match self.files.touch(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -246,12 +290,28 @@ impl Inner {
         Ok(found)
     }
 
-    fn get_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
+    fn get_bounded(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
         let path = self.blob_path(digest);
-        let bytes = files::read(&path)?
+        let bytes = files::read_at_most(&path, most)?
             .context(ErrorKind::NotFound, format!("blob {digest}: no file {}", path.display()))?;
         digest.check(&bytes, &format!("blob {digest} in {}", path.display()))?;
         Ok(bytes)
+    }
+
+    /// The present instant, by the clock that dates the files.
+    fn now(&self) -> Result<Timestamp> {
+        let probe = Draft::create(&*self.files, &self.blobs)?;
+        let lost = format!("{}: it was removed at once", probe.path().display());
+        Ok(written(probe.path())?.context(ErrorKind::Unavailable, lost)?.0)
+    }
+
+    fn dated_blobs(&self) -> Result<Vec<(Digest, u64, Timestamp)>> {
+        let mut found = Vec::new();
+        for path in files::list(&self.blobs)? {
+            let Some(digest) = digest_of(&path) else { continue };
+            found.extend(written(&path)?.map(|(at, size)| (digest, size, at)));
+        }
+        Ok(found)
     }
 
     /// When a blob was put last.

@@ -4,6 +4,7 @@ mod layout;
 mod listing;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::index::Additions;
 use crate::local_store::{LAYOUT, check_layout};
-use crate::objects::Folder;
+use crate::objects::{Folder, unique};
 
 use listing::Listing;
 
@@ -34,7 +35,8 @@ const FRESH_S: i64 = 3600;
 /// in one request, a large one in parts, which become an object only after the digest was found to
 /// be right. `index.json` is written by compare-and-set, so any number of processes may use the
 /// same folder at once; those that wait in one process share a write. It is rebuilt from the blobs
-/// if it is missing or damaged.
+/// if it is missing or damaged. A blob that is there already and is put again is read and checked,
+/// and written anew if it is damaged.
 ///
 /// Two more folders: `touched/HEX` says that a blob which was there already was put again, and
 /// `uploads/` holds large blobs whose digest is known only at their end. These are copied to their
@@ -120,6 +122,16 @@ impl Inner {
         }
     }
 
+    /// The present instant, by the clock that dates the objects.
+    async fn now(&self) -> Result<Timestamp> {
+        let name = format!("uploads/{}", unique()?);
+        self.folder.put(&name, Bytes::new(), PutMode::Create).await?;
+        let probe = self.head(&name).await;
+        self.folder.delete(&name).await?;
+        let lost = format!("{}: it was removed at once", self.folder.place(&name));
+        Ok(at(&probe?.context(ErrorKind::Unavailable, lost)?))
+    }
+
     async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
         let Some(put) = self.head(&blob(digest)).await? else { return Ok(None) };
         let again = self.head(&touched(digest)).await?;
@@ -150,12 +162,30 @@ impl Inner {
     }
 
     async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let listed = self.list_digests("blobs/sha256").await?;
+        Ok(listed.into_iter().map(|(digest, meta)| (digest, meta.size)).collect())
+    }
+
+    async fn dated_blobs(&self) -> Result<Vec<(Digest, u64, Timestamp)>> {
+        let blobs = self.list_digests("blobs/sha256").await?;
+        // After the blobs: what is put again meanwhile is seen to be.
+        let touched: BTreeMap<_, _> = self.list_digests("touched").await?.into_iter().collect();
+        let dated = blobs.into_iter().map(|(digest, put)| {
+            let again = touched.get(&digest).map_or(at(&put), at);
+            (digest, put.size, again.max(at(&put)))
+        });
+        Ok(dated.collect())
+    }
+
+    /// The objects of a folder that are named by digests, in their order.
+    async fn list_digests(&self, folder: &str) -> Result<Vec<(Digest, ObjectMeta)>> {
         let mut found = Vec::new();
-        for (name, meta) in self.list("blobs/sha256").await? {
-            let digest = format!("sha256:{}", name.trim_start_matches("blobs/sha256/"));
-            found.extend(digest.parse().map(|digest: Digest| (digest, meta.size)));
+        for (name, meta) in self.list(folder).await? {
+            let hex = name.rsplit('/').next().unwrap_or_default();
+            let digest = format!("sha256:{hex}").parse();
+            found.extend(digest.map(|digest: Digest| (digest, meta)));
         }
-        found.sort_unstable();
+        found.sort_unstable_by_key(|(digest, _)| *digest);
         Ok(found)
     }
 
@@ -227,6 +257,10 @@ impl ArtifactStore for ObjectArtifacts {
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
         let mut listing = self.0.listing.lock().await;
         self.0.refresh(&mut listing).await?;
+        for manifest in listing.index.unread() {
+            let found = self.0.subject_of(&manifest).await?;
+            listing.index.insert(manifest, found);
+        }
         Ok(listing.index.referrers(subject))
     }
 
@@ -246,7 +280,7 @@ impl ArtifactStore for ObjectArtifacts {
         if listing.index.contains(digest) {
             return Err(Error::invalid(format!("manifest {digest}: remove it as a manifest")));
         }
-        Ok(!self.0.take_out(&mut listing, &[*digest]).await?.is_empty())
+        Ok(!self.0.take_out(&mut listing, &[*digest], None).await?.is_empty())
     }
 
     async fn remove_manifest(&self, digest: &Digest) -> Result<bool> {
@@ -254,13 +288,21 @@ impl ArtifactStore for ObjectArtifacts {
         self.0.refresh(&mut listing).await?;
         let listed = listing.index.contains(digest);
         if listed {
-            self.0.take_out(&mut listing, &[*digest]).await?;
+            self.0.take_out(&mut listing, &[*digest], None).await?;
         }
         Ok(listed)
     }
 
     async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
         self.0.stored_at(digest).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.0.now().await
+    }
+
+    async fn dated_blobs(&self) -> Result<Vec<(Digest, u64, Timestamp)>> {
+        self.0.dated_blobs().await
     }
 
     async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
@@ -274,7 +316,7 @@ impl ArtifactStore for ObjectArtifacts {
             let (digest, put) = one?;
             stale.extend(put.is_some_and(|at| at < before).then_some(digest));
         }
-        self.0.take_out(&mut listing, &stale).await
+        self.0.take_out(&mut listing, &stale, Some(before)).await
     }
 
     async fn remove_unfinished(&self, before: Timestamp) -> Result<u64> {

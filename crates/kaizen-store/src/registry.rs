@@ -134,6 +134,7 @@ impl Registry {
     /// overridden (then call [`Registry::override_alias`]); [`ErrorKind::Conflict`] if the alias
     /// is no longer held by the champion that the decision compared with, or has moved since the
     /// decision was used; [`ErrorKind::NotFound`] if there is no such version or decision.
+    /// [`ErrorKind::Refused`] too if the log says that the model was removed.
     pub async fn promote(
         &self,
         name: &str,
@@ -197,7 +198,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if no version held the alias before.
+    /// [`ErrorKind::NotFound`] if no version held the alias before; [`ErrorKind::Refused`] if the
+    /// log says that its model was removed.
     pub async fn rollback(
         &self,
         name: &str,
@@ -217,6 +219,7 @@ impl Registry {
                 ErrorKind::NotFound,
                 format!("alias `{alias}` of `{name}`: no version held it before"),
             )?;
+            not_removed(name, to, fold)?;
             let event = moved(name, alias, fold, to, AliasChange::Rollback);
             Ok(Step::Append(event, to.model, evidence.to_vec(), to))
         })
@@ -266,6 +269,7 @@ impl Registry {
                 let message = format!("alias `{alias}` of `{name}`: version {version} holds it");
                 return Err(Error::new(ErrorKind::AlreadyExists, message));
             }
+            not_removed(name, to, fold)?;
             let event = moved(name, alias, fold, to, change.clone());
             Ok(Step::Append(event, to.model, vec![*id, judged.evaluation], to))
         })
@@ -350,6 +354,19 @@ fn moved(name: &str, alias: &str, fold: &Fold, to: Version, change: AliasChange)
         to: to.version,
         change,
     }
+}
+
+/// Refuses to give an alias to a model with a tombstone. A collection that wrote it may not have
+/// removed the model yet, and would.
+fn not_removed(name: &str, to: Version, fold: &Fold) -> Result<()> {
+    if fold.is_removed(&to.model) {
+        let (version, model) = (to.version, to.model);
+        return Err(Error::refused(format!(
+            "version {version} of `{name}`: the log says that model {model} was removed; put it \
+             again and enter it as trained or restored"
+        )));
+    }
+    Ok(())
 }
 
 fn check_name(what: &str, name: &str) -> Result<()> {

@@ -36,6 +36,9 @@ pub async fn suite(store: &dyn ArtifactStore) {
     a_record_of_another_kind_is_invalid(store).await;
     blobs_are_all_listed_with_their_sizes(store).await;
     payloads_may_come_as_streams(store).await;
+    payloads_have_names_of_their_own(store).await;
+    what_is_read_is_bounded(store).await;
+    ages_of_blobs_are_told_if_they_are_known(store).await;
     a_removed_blob_is_gone_and_nothing_else(store).await;
     a_removed_manifest_is_gone_and_nothing_else(store).await;
 }
@@ -198,8 +201,65 @@ pub async fn damage_shows_at_the_end_of_a_stream(
         assert_eq!(streamed.kind(), ErrorKind::Corrupt, "{streamed}");
         assert!(streamed.to_string().contains(&digest.hex()), "it names the blob: {streamed}");
     }
-    damage(&digest, bytes.into());
-    store.get_blob(&digest).await.unwrap();
+    // Whoever puts the right bytes again heals it: in memory, as a stream that is announced, and as
+    // one that is not.
+    let bytes = Bytes::from(bytes.clone());
+    for (at, expected) in [(0, None), (1, Some(&digest)), (2, None)] {
+        damage(&digest, altered(at).into());
+        let pieces = stream::chunked(bytes.clone(), 100_000);
+        match at {
+            0 => store.put_blob(bytes.clone()).await.unwrap(),
+            _ => store.put_stream(pieces, expected).await.unwrap(),
+        };
+        assert!(store.get_blob(&digest).await.unwrap() == bytes, "a put heals what is damaged");
+    }
+}
+
+/// A blob of more bytes than the reader allows is `Limit`, by its name.
+pub async fn what_is_read_is_bounded(store: &dyn ArtifactStore) {
+    let bytes = Bytes::from_static(b"kaizen testkit: thirty-nine bytes to read");
+    let digest = store.put_blob(bytes.clone()).await.unwrap();
+    let size = bytes.len() as u64;
+    for most in [size, size + 1, u64::MAX] {
+        assert_eq!(store.get_bounded(&digest, most).await.unwrap(), bytes);
+    }
+    for most in [0, size - 1] {
+        let error = store.get_bounded(&digest, most).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
+    let missing = Digest::of("kaizen testkit: never put, never read");
+    let error = store.get_bounded(&missing, 10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+/// Two payloads of one name are refused when a record is put, and when it is read.
+pub async fn payloads_have_names_of_their_own(store: &dyn ArtifactStore) {
+    let release = release("two payloads of one name");
+    let payloads = ["first", "second"].map(|text| Payload::new("rows", "text/plain", text));
+    let error = store.put(&release, &payloads).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("`rows`"), "{error}");
+    let id = store.put(&release, &payloads[..1]).await.unwrap();
+    let mut manifest = store.manifest(&id).await.unwrap();
+    manifest.layers.push(payloads[1].descriptor());
+    let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    let error = store.get::<Release>(&id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+/// A store that knows when a blob was put says the same of all of them, and by the clock that it
+/// calls its own.
+pub async fn ages_of_blobs_are_told_if_they_are_known(store: &dyn ArtifactStore) {
+    let Ok(before) = store.now().await else { return };
+    let digest = store.put_blob(Bytes::from_static(b"kaizen testkit: dated")).await.unwrap();
+    let put = store.stored_at(&digest).await.unwrap().unwrap();
+    let dated = store.dated_blobs().await.unwrap();
+    assert!(dated.contains(&(digest, 21, put)), "it is listed with its instant");
+    let sizes: Vec<_> = dated.iter().map(|(digest, size, _)| (*digest, *size)).collect();
+    assert_eq!(sizes, store.blobs().await.unwrap(), "each is listed once, in order");
+    // Object stores tell whole seconds.
+    assert!(before.plus_seconds(-1) <= put, "{before} is before {put}");
+    assert!(put <= store.now().await.unwrap().plus_seconds(1));
 }
 
 /// Every blob is listed once with its size, by digest, manifests too.

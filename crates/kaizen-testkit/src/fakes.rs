@@ -56,7 +56,7 @@ impl MemoryStore {
         Self { artifacts: Mutex::default(), clock: Some(clock) }
     }
 
-    fn now(&self) -> Option<Timestamp> {
+    fn instant(&self) -> Option<Timestamp> {
         self.clock.as_ref().map(|clock| clock.now())
     }
 }
@@ -72,7 +72,7 @@ impl ArtifactStore for MemoryStore {
         if let Some(expected) = expected {
             expected.check_found(&digest, &format!("blob {expected}"))?;
         }
-        lock(&self.artifacts).blobs.insert(digest, (all.into(), self.now()));
+        lock(&self.artifacts).blobs.insert(digest, (all.into(), self.instant()));
         Ok(digest)
     }
 
@@ -91,7 +91,7 @@ impl ArtifactStore for MemoryStore {
 
     async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
         let manifest = Manifest::parse(&bytes)?;
-        let now = self.now();
+        let now = self.instant();
         let mut artifacts = lock(&self.artifacts);
         if let Some(lost) = manifest.blobs().find(|b| !artifacts.blobs.contains_key(&b.digest)) {
             return Err(Error::not_found(format!("blob {} of a manifest", lost.digest)));
@@ -144,6 +144,10 @@ impl ArtifactStore for MemoryStore {
         let found = lock(&self.artifacts).blobs.get(digest).map(|(_, at)| *at);
         let unknown = || format!("{digest}: this store has no clock");
         found.map(|at| at.context(ErrorKind::Unsupported, unknown())).transpose()
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.instant().context(ErrorKind::Unsupported, "this store has no clock")
     }
 }
 

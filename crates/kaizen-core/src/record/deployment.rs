@@ -24,3 +24,59 @@ pub struct Deployment {
 impl Record for Deployment {
     const KIND: &'static str = "deployment";
 }
+
+/// Which deployments of a target count: told by its steps in the log, the latest first.
+///
+/// ```
+/// use kaizen_core::Digest;
+/// use kaizen_core::record::InForce;
+///
+/// let [first, second, third] = ["first", "second", "back at the first"].map(Digest::of);
+/// let mut in_force = InForce::default();
+/// for (step, deployment) in [("rolled_back", third), ("shifted", second), ("shifted", first)] {
+///     in_force.earlier(step, deployment);
+/// }
+/// assert_eq!(in_force.current(), Some(third));
+/// assert_eq!(in_force.shifts(), [first]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    last: Option<Digest>,
+    current: Option<Digest>,
+    /// Rollbacks whose shifts are not found yet.
+    undone: u32,
+    shifts: Vec<Digest>,
+}
+
+impl InForce {
+    /// Takes the step before those that it was given.
+    pub fn earlier(&mut self, step: &str, deployment: Digest) {
+        self.last.get_or_insert(deployment);
+        if matches!(step, "shifted" | "rolled_back") {
+            self.current.get_or_insert(deployment);
+        }
+        match step {
+            "rolled_back" => self.undone += 1,
+            "shifted" if self.undone > 0 => self.undone -= 1,
+            "shifted" => self.shifts.push(deployment),
+            // What was started or retired has no traffic.
+            _ => {}
+        }
+    }
+
+    /// The last deployment, whatever it did.
+    pub fn last(&self) -> Option<Digest> {
+        self.last
+    }
+
+    /// The deployment that says where the traffic is: the last shift or rollback.
+    pub fn current(&self) -> Option<Digest> {
+        self.current
+    }
+
+    /// The shifts that no rollback has undone, the latest first, as far as steps were given. A
+    /// rollback leads from the first to the second.
+    pub fn shifts(&self) -> &[Digest] {
+        &self.shifts
+    }
+}

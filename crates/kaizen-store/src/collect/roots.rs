@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kaizen_core::record::InForce;
 use kaizen_core::{AliasChange, ArtifactStore, AuditLog, Digest, Entry, Event, Result, Timestamp};
 
 use super::needed::Needed;
-use super::{PAGE, Retention};
+use super::{GARBAGE, PAGE, Retention};
+use crate::closure::speaks_of_record;
 use crate::registry::{Fold, latest_snapshot};
 
 /// What the entries of the log come to, for a collection.
@@ -20,19 +22,23 @@ pub(crate) struct Roots {
     versions: BTreeMap<String, Vec<Digest>>,
     /// The holders of an alias of a name to which rollbacks lead; the last holds it.
     holders: BTreeMap<(String, String), Vec<Digest>>,
-    targets: BTreeMap<String, Target>,
+    /// What was done at each target, in order.
+    targets: BTreeMap<String, Vec<(String, Digest)>>,
+    /// The newest snapshot of the registry.
+    snapshot: Option<Digest>,
     /// When a digest was last spoken of, other than to remove it.
     spoken_of: BTreeMap<Digest, Timestamp>,
-    buried: BTreeSet<Digest>,
+    /// What was a record in the store.
+    records: BTreeSet<Digest>,
+    buried: BTreeMap<Digest, Tombstone>,
 }
 
-/// What runs at a target.
-#[derive(Debug, Default)]
-struct Target {
-    /// Its last deployment, whatever it did.
-    last: Option<Digest>,
-    /// The shifts that no rollback has undone; the last is in force.
-    in_force: Vec<Digest>,
+/// The last word of the log on a digest is that it was removed.
+#[derive(Clone, Copy, Debug)]
+struct Tombstone {
+    at: Timestamp,
+    /// Whether a collection says so, and not an erasure or a person.
+    as_garbage: bool,
 }
 
 impl Roots {
@@ -40,12 +46,28 @@ impl Roots {
         self.size
     }
 
-    /// Whether the log says that the digest was removed.
+    /// Whether the log says that the digest was removed, and not since that it is there.
     pub(super) fn is_buried(&self, digest: &Digest) -> bool {
-        self.buried.contains(digest)
+        self.buried.contains_key(digest)
     }
 
-    /// Reads the whole log; what it was pruned of, from a snapshot of the registry.
+    /// Whether a collection says that the digest was removed.
+    pub(super) fn is_garbage(&self, digest: &Digest) -> bool {
+        self.buried.get(digest).is_some_and(|tombstone| tombstone.as_garbage)
+    }
+
+    /// Whether a blob that was put at this instant has its tombstone: it was there before it.
+    pub(super) fn has_tombstone(&self, digest: &Digest, put: Timestamp) -> bool {
+        self.buried.get(digest).is_some_and(|tombstone| put <= tombstone.at)
+    }
+
+    /// Whether the digest was a record, and must be in the store.
+    pub(super) fn is_record(&self, digest: &Digest) -> bool {
+        self.records.contains(digest) && !self.is_buried(digest)
+    }
+
+    /// Reads what is new in the log, at first the whole; what it was pruned of, from a snapshot of
+    /// the registry.
     pub(crate) async fn read(
         &mut self,
         store: &dyn ArtifactStore,
@@ -82,9 +104,17 @@ impl Roots {
 
     fn apply(&mut self, entry: Entry) {
         let subject = entry.subject;
+        if speaks_of_record(&entry.event) {
+            self.records.insert(subject);
+        }
         match entry.event {
-            Event::Removed { .. } => {
-                self.buried.insert(subject);
+            Event::Removed { reason } => {
+                let tombstone = Tombstone { at: entry.at, as_garbage: reason == GARBAGE };
+                self.buried.insert(subject, tombstone);
+                return;
+            }
+            Event::Restored => {
+                self.buried.remove(&subject);
                 return;
             }
             Event::Registered { .. } | Event::AliasMoved { .. } if self.size < self.covered => {}
@@ -104,16 +134,12 @@ impl Roots {
                 }
             }
             Event::Deployed { target, step } => {
-                let target = self.targets.entry(target).or_default();
-                target.last = Some(subject);
-                match step.as_str() {
-                    "shifted" => target.in_force.push(subject),
-                    "rolled_back" => drop(target.in_force.pop()),
-                    _ => {}
-                }
+                self.targets.entry(target).or_default().push((step, subject));
             }
+            Event::Folded { .. } => self.snapshot = Some(subject),
             _ => {}
         }
+        self.buried.remove(&subject);
         for digest in entry.evidence.into_iter().chain([subject]) {
             let last = self.spoken_of.entry(digest).or_insert(entry.at);
             *last = entry.at.max(*last);
@@ -133,11 +159,15 @@ impl Roots {
             let held = holders.iter().copied().skip(beyond(holders, most));
             held.map(move |model| (format!("alias `{alias}` of `{name}`"), model))
         });
-        let targets = self.targets.iter().flat_map(|(name, target)| {
+        let targets = self.targets.iter().flat_map(|(name, steps)| {
+            let mut in_force = InForce::default();
+            for (step, deployment) in steps.iter().rev() {
+                in_force.earlier(step, *deployment);
+            }
             // The one in force, and the one that a rollback leads to.
-            let in_force = target.in_force.iter().copied().skip(beyond(&target.in_force, Some(2)));
-            let all = in_force.chain(target.last);
-            all.map(move |deployment| (format!("a deployment at `{name}`"), deployment))
+            let mut all: Vec<_> = in_force.shifts().iter().copied().take(2).collect();
+            all.extend(in_force.current().into_iter().chain(in_force.last()));
+            all.into_iter().map(move |deployment| (format!("a deployment at `{name}`"), deployment))
         });
         also.chain(versions).chain(holders).chain(targets)
     }
@@ -156,6 +186,7 @@ impl Roots {
     /// What must be kept at this instant.
     pub(super) fn kept(&self, retention: &Retention, now: Timestamp) -> BTreeSet<Digest> {
         let mut kept: BTreeSet<_> = self.live(retention).map(|(_, digest)| digest).collect();
+        kept.extend(self.snapshot);
         let since = now.plus_seconds(-retention.spoken_of_s.max(0));
         let recent = self.spoken_of.iter().filter(|(_, at)| **at >= since);
         kept.extend(recent.map(|(digest, _)| *digest));

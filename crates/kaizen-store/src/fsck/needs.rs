@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kaizen_core::{AuditLog, Digest, Event, Result};
 
 use super::{Checked, Fault, Need, Problem, Read, blob_file};
+use crate::closure::{makes_record, speaks_of_record};
 
 /// How many entries are read from the log at once.
 const PAGE: u64 = 512;
@@ -30,28 +31,19 @@ impl Spoken {
         while next < end {
             let page = next..end.min(next + PAGE);
             for (index, entry) in page.clone().zip(log.read(page.clone()).await?) {
-                let map = match entry.event {
-                    Event::Removed { .. } => &mut spoken.removed,
-                    Event::Registered { .. }
-                    | Event::AliasMoved { .. }
-                    | Event::Evaluated
-                    | Event::Decided { .. }
-                    | Event::Deployed { .. }
-                    | Event::DriftAlarm
-                    | Event::RetrainRequested
-                    | Event::Erased => &mut spoken.records,
-                    Event::DataSnapshot
-                    | Event::Ran { .. }
-                    | Event::Trained
-                    | Event::Released
-                    | Event::Packaged => {
-                        spoken.made.insert(entry.subject, index);
-                        &mut spoken.records
+                let subject = entry.subject;
+                match entry.event {
+                    Event::Removed { .. } => drop(spoken.removed.insert(subject, index)),
+                    Event::Restored => drop(spoken.removed.remove(&subject)),
+                    event if speaks_of_record(&event) => {
+                        if makes_record(&event) {
+                            spoken.made.insert(subject, index);
+                        }
+                        spoken.records.insert(subject, index);
                     }
                     // Their subjects need not be records.
-                    _ => continue,
-                };
-                map.insert(entry.subject, index);
+                    _ => {}
+                }
             }
             next = page.end;
         }
@@ -113,7 +105,7 @@ pub(super) fn check(
     }
     checked.removed = excused.len() as u64;
     for problem in &mut checked.problems {
-        if problem.fault == Fault::Damaged
+        if matches!(problem.fault, Fault::Damaged | Fault::Unreadable)
             && let Some(of) = problem.digest.and_then(|digest| needs.get(&digest))
         {
             problem.needed_by = of.iter().take(MAX_NEEDS).copied().collect();

@@ -1,8 +1,7 @@
 //! The directory as it lies there, for `fsck`.
 
 use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kaizen_core::{Bytes, Error, ErrorKind, Result, async_trait};
 
@@ -29,11 +28,11 @@ impl Layout for LocalStore {
             return Err(Error::invalid(format!("file `{name}`: not a name in a layout")));
         }
         let path = self.dir().join(name);
-        self.run(move |_| read(&path, most)).await
+        self.run(move |_| Ok(files::read_at_most(&path, most)?.map(Bytes::from))).await
     }
 
     fn keeps(&self, name: &str) -> bool {
-        name == "index.json.lock"
+        matches!(name, "index.json.lock" | super::REMOVAL_LOCK)
     }
 
     fn is_unfinished(&self, name: &str) -> bool {
@@ -69,20 +68,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-fn read(path: &PathBuf, most: u64) -> Result<Option<Bytes>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(files::failed(path, error)),
-    };
-    let mut bytes = Vec::new();
-    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|error| files::failed(path, error))?;
-    if bytes.len() as u64 > most {
-        let message = format!("{}: more than {most} bytes", path.display());
-        return Err(Error::new(ErrorKind::Limit, message));
-    }
-    Ok(Some(bytes.into()))
 }

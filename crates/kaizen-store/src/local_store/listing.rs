@@ -2,24 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use kaizen_core::{Bytes, Context, Digest, Error, ErrorKind, Manifest, Result, Timestamp};
 
-use super::{Inner, digest_of};
+use super::Inner;
 use crate::files;
-use crate::index::{Addition, Index};
+use crate::index::{self, Addition, Index, Subject};
 
-/// What tells one version of a file from the next.
-type Stamp = (u64, SystemTime);
+/// What tells one version of a file from the next. Each is a file of its own: two that were
+/// written within one tick of the clock still are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
 
 /// The index, and the version of the file that it was read from.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) index: Index,
     stamp: Option<Stamp>,
+    /// Whether this version is known to be on disk. Whoever wrote it may have been cut off before
+    /// its name was.
+    is_safe: bool,
 }
 
 /// The index, which no other thread or process changes meanwhile.
@@ -59,12 +69,15 @@ impl Inner {
         if now.is_some() && locked.listing.stamp == now {
             return Ok(locked);
         }
-        let bytes = files::read(&path)?;
+        let bytes = files::read_at_most(&path, index::MAX_BYTES)?;
         if let Some((document, listed)) = bytes.as_deref().and_then(Index::parse) {
             let known = &locked.listing.index;
-            let subject = |m: Digest| (m, known.subject(&m).unwrap_or_else(|| self.subject_of(&m)));
+            let subject = |id: Digest| match known.subject(&id) {
+                Subject::Unread => (id, self.subject_of(&id).unwrap_or(Subject::Unread)),
+                known => (id, known),
+            };
             let index = Index::new(document, listed.into_iter().map(subject));
-            *locked.listing = Listing { index, stamp: now };
+            *locked.listing = Listing { index, stamp: now, is_safe: false };
             return Ok(locked);
         }
         if bytes.is_some() {
@@ -78,33 +91,44 @@ impl Inner {
     fn replace(&self, locked: &mut Locked<'_>, with: Index) -> Result<()> {
         let path = self.index_path();
         files::publish(&*self.files, &path, &with.to_bytes()?)?;
-        *locked.listing = Listing { index: with, stamp: stamp(&path) };
+        *locked.listing = Listing { index: with, stamp: stamp(&path), is_safe: true };
         Ok(())
     }
 
-    /// The subject of a listed manifest. One that cannot be read has none for now: reading the
-    /// manifest itself gives the error.
-    fn subject_of(&self, manifest: &Digest) -> Option<Digest> {
-        match self.get_blob(manifest).and_then(|bytes| Manifest::parse(&bytes)) {
-            Ok(parsed) => parsed.subject.map(|subject| subject.digest),
-            Err(error) => {
-                tracing::warn!(%manifest, %error, "listed manifest cannot be read");
-                None
-            }
+    /// Waits until the index is on disk, before anybody is told what it lists.
+    fn make_safe(&self, locked: &mut Locked<'_>) -> Result<()> {
+        if !locked.listing.is_safe {
+            let synced = self.files.sync_dir(&self.dir);
+            synced.map_err(|error| files::failed(&self.dir, error))?;
+            locked.listing.is_safe = true;
         }
+        Ok(())
+    }
+
+    /// The manifests about this digest. Those that could not be read before are read again.
+    pub(super) fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        let mut listing = self.fresh()?;
+        for manifest in listing.index.unread() {
+            let found = self.subject_of(&manifest)?;
+            listing.index.insert(manifest, found);
+        }
+        Ok(listing.index.referrers(subject))
+    }
+
+    /// What a listed manifest is about. One that is damaged or gone is about nothing that anybody
+    /// knows: reading the manifest itself gives the error.
+    fn subject_of(&self, manifest: &Digest) -> Result<Subject> {
+        let bytes = self.get_bounded(manifest, Manifest::MAX_BYTES as u64);
+        Subject::read(manifest, bytes)
     }
 
     /// Finds every manifest among the blobs.
     fn scan(&self) -> Result<Index> {
+        let most = Manifest::MAX_BYTES as u64;
         let mut found = Vec::new();
-        for path in files::list(&self.blobs)? {
-            let Some(digest) = digest_of(&path) else { continue };
-            if self.size_of(&digest)?.is_none_or(|size| size > Manifest::MAX_BYTES as u64) {
-                continue;
-            }
-            // Blobs of other kinds, and damaged ones, are no manifests.
-            let Ok(bytes) = self.get_blob(&digest) else { continue };
-            found.extend(Manifest::parse(&bytes).map(|manifest| (manifest, bytes)));
+        for (digest, _) in self.blobs()?.into_iter().filter(|(_, size)| *size <= most) {
+            let manifest = index::scanned(&digest, self.get_bounded(&digest, most))?;
+            found.extend(manifest);
         }
         let mut index = Index::default();
         index.add(found.iter().map(|(manifest, bytes)| (manifest, &bytes[..])))?;
@@ -127,7 +151,7 @@ impl Inner {
             let added = grown.add(accepted.iter().map(|added| (&added.manifest, &added.bytes[..])));
             let unchanged = accepted.iter().all(|a| locked.listing.index.contains(&a.digest()));
             let written = added.and_then(|()| match unchanged {
-                true => Ok(()),
+                true => self.make_safe(&mut locked),
                 false => self.replace(&mut locked, grown),
             });
             match written {
@@ -182,13 +206,27 @@ impl Inner {
     ) -> Result<Vec<Digest>> {
         // Held to the end: a manifest that is put meanwhile waits, and then looks for its blobs.
         let mut locked = self.locked()?;
+        let is_stale = |digest: &Digest| Ok(self.stored_at(digest)?.is_some_and(|at| at < before));
         let mut stale = BTreeSet::new();
         for digest in digests {
-            if self.stored_at(digest)?.is_some_and(|at| at < before) {
+            if is_stale(digest)? {
                 stale.insert(*digest);
             }
         }
-        self.take_out(&mut locked, &stale)
+        self.unlist(&mut locked, &stale)?;
+        // Writing the index takes a while, in which blobs are put again. A manifest among them is
+        // not lost: whoever puts it waits to list it.
+        let removal = files::lock(&self.removal_path())?;
+        let mut still = BTreeSet::new();
+        for digest in stale {
+            if is_stale(&digest)? {
+                still.insert(digest);
+            }
+        }
+        let removed = self.remove_files(&still)?;
+        drop(removal);
+        self.sync_blobs()?;
+        Ok(removed)
     }
 
     pub(super) fn remove_blob(&self, digest: &Digest) -> Result<bool> {
@@ -210,11 +248,23 @@ impl Inner {
 
     /// First out of the index, then off the disk: no manifest is listed that is not there.
     fn take_out(&self, locked: &mut Locked<'_>, all: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
-        if all.iter().any(|digest| locked.listing.index.contains(digest)) {
-            let mut shrunk = locked.listing.index.clone();
-            shrunk.remove(all);
-            self.replace(locked, shrunk)?;
+        self.unlist(locked, all)?;
+        let removed = self.remove_files(all)?;
+        // Also if all were gone: whoever removed them may have been cut off before that was safe.
+        self.sync_blobs()?;
+        Ok(removed)
+    }
+
+    fn unlist(&self, locked: &mut Locked<'_>, all: &BTreeSet<Digest>) -> Result<()> {
+        if !all.iter().any(|digest| locked.listing.index.contains(digest)) {
+            return Ok(());
         }
+        let mut shrunk = locked.listing.index.clone();
+        shrunk.remove(all);
+        self.replace(locked, shrunk)
+    }
+
+    fn remove_files(&self, all: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
         let mut removed = Vec::new();
         for digest in all {
             let path = self.blob_path(digest);
@@ -224,13 +274,16 @@ impl Inner {
                 Err(error) => return Err(files::failed(&path, error)),
             }
         }
-        // Also if all were gone: whoever removed them may have been cut off before that was safe.
-        self.sync_blobs()?;
         Ok(removed)
     }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
+    let file = fs::metadata(path).ok()?;
+    Some(Stamp {
+        inode: file.ino(),
+        length: file.len(),
+        modified: (file.mtime(), file.mtime_nsec()),
+        changed: (file.ctime(), file.ctime_nsec()),
+    })
 }

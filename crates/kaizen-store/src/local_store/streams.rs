@@ -1,37 +1,28 @@
 //! Blobs that pass through in pieces.
 //!
-//! Hashing and file work take about as long as each other, so they run at the same time.
+//! A thread is taken for each piece and given back with it, so that however many slow readers and
+//! writers there are, none holds one.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::task::{Context as TaskContext, Poll};
-use std::thread;
+use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use kaizen_core::{ByteStream, Bytes, Context, Digest, Digester, Error, ErrorKind, Result, stream};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Inner, LocalStore};
-use crate::files::{self, Draft, blocking};
+use crate::files::{self, Draft, Files, blocking};
 
 /// How many bytes are read at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// How many pieces may wait for the next stage.
-const PIECES_AHEAD: usize = 4;
-
 /// Small pieces are written together, up to this many bytes.
-const BUFFER_BYTES: usize = 1 << 18;
-
-enum Piece {
-    Bytes(Bytes),
-    /// The stream ended as it should. Without this the caller went away, or the stream failed.
-    End,
-}
+const PORTION_BYTES: usize = 1 << 18;
 
 impl LocalStore {
     pub(super) async fn put_pieces(
@@ -44,37 +35,75 @@ impl LocalStore {
         {
             return Ok(expected);
         }
-        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         let inner = Arc::clone(&self.0);
-        let writing = blocking(move || inner.write_pieces(receiver, expected));
-        let writing = tokio::spawn(writing);
-        let feeding = async move {
-            while let Some(piece) = stream::next(&mut bytes).await.transpose()? {
-                if sender.send(Piece::Bytes(piece)).await.is_err() {
-                    // The writer has failed and says why.
-                    return Ok(());
-                }
+        let mut writing = spawn_blocking(move || Writer::begin(inner));
+        loop {
+            // The next bytes may come while those before are written.
+            let gathered = gather(&mut bytes).await;
+            let mut writer = writing.await.context(ErrorKind::Internal, "file work panicked")??;
+            let (portion, ended) = gathered?;
+            if ended {
+                return blocking(move || {
+                    writer.write(&portion)?;
+                    writer.publish(expected)
+                })
+                .await;
             }
-            let _ = sender.send(Piece::End).await;
-            Ok(())
-        };
-        let fed: Result<()> = feeding.await;
-        let written = writing.await.context(ErrorKind::Internal, "file work panicked")?;
-        fed?;
-        written
+            writing = spawn_blocking(move || {
+                writer.write(&portion)?;
+                Ok(writer)
+            });
+        }
     }
 
     pub(super) async fn get_pieces(&self, digest: Digest) -> Result<ByteStream> {
         let (path, file) = self.run(move |inner| inner.open_blob(&digest)).await?;
-        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        // Nobody waits for it: the stream's end says how it went.
-        drop(tokio::spawn(blocking(move || {
-            if let Err(error) = read_pieces(file, &path, &digest, &sender) {
-                let _ = sender.blocking_send(Err(error));
-            }
-            Ok(())
-        })));
-        Ok(Box::pin(Pieces(receiver)))
+        Ok(Pieces::of(Source { file, path, check: Some((digest, Digester::default())) }))
+    }
+}
+
+/// The next bytes of a stream, small pieces together, and whether it has ended.
+async fn gather(bytes: &mut ByteStream) -> Result<(Bytes, bool)> {
+    let mut portion = Vec::new();
+    while let Some(piece) = stream::next(bytes).await.transpose()? {
+        if portion.is_empty() && piece.len() >= PORTION_BYTES {
+            return Ok((piece, false));
+        }
+        portion.extend_from_slice(&piece);
+        if portion.len() >= PORTION_BYTES {
+            return Ok((portion.into(), false));
+        }
+    }
+    Ok((portion.into(), true))
+}
+
+/// A blob that is being written.
+struct Writer {
+    inner: Arc<Inner>,
+    draft: Draft<Arc<dyn Files>>,
+    digester: Digester,
+}
+
+impl Writer {
+    fn begin(inner: Arc<Inner>) -> Result<Self> {
+        let draft = Draft::create(Arc::clone(&inner.files), &inner.blobs)?;
+        Ok(Self { inner, draft, digester: Digester::default() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.digester.update(bytes);
+        if bytes.is_empty() { Ok(()) } else { self.draft.write(bytes) }
+    }
+
+    fn publish(self, expected: Option<Digest>) -> Result<Digest> {
+        let digest = self.digester.finish();
+        if let Some(expected) = expected {
+            expected.check_found(&digest, &format!("blob {expected}"))?;
+        } else if self.inner.settle(&digest)? {
+            return Ok(digest);
+        }
+        self.inner.publish(self.draft, &digest)?;
+        Ok(digest)
     }
 }
 
@@ -86,26 +115,54 @@ impl LocalStore {
 /// read to its end.
 pub async fn read_file(path: impl Into<PathBuf>) -> Result<ByteStream> {
     let path = path.into();
-    let (path, mut file) = blocking(move || match File::open(&path) {
+    let (path, file) = blocking(move || match File::open(&path) {
         Ok(file) => Ok((path, file)),
         Err(error) => Err(files::failed(&path, error)),
     })
     .await?;
-    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-    drop(tokio::spawn(blocking(move || {
-        while let Some(piece) = read_piece(&mut file, &path).transpose() {
-            let ends = piece.is_err();
-            // A reader that went away has no need of the rest.
-            if sender.blocking_send(piece).is_err() || ends {
-                break;
-            }
-        }
-        Ok(())
-    })));
-    Ok(Box::pin(Pieces(receiver)))
+    Ok(Pieces::of(Source { file, path, check: None }))
 }
 
-struct Pieces(mpsc::Receiver<Result<Bytes>>);
+/// A file that is being read.
+struct Source {
+    file: File,
+    path: PathBuf,
+    /// What its bytes must come to, and what they have come to.
+    check: Option<(Digest, Digester)>,
+}
+
+impl Source {
+    /// The next piece, and what follows it; `None` at the end, if the bytes were the right ones.
+    fn read(mut self) -> Result<Option<(Bytes, Self)>> {
+        let Some(piece) = read_piece(&mut self.file, &self.path)? else {
+            if let Some((digest, digester)) = self.check {
+                let what = format!("blob {digest} in {}", self.path.display());
+                digest.check_found(&digester.finish(), &what)?;
+            }
+            return Ok(None);
+        };
+        if let Some((_, digester)) = &mut self.check {
+            digester.update(&piece);
+        }
+        Ok(Some((piece, self)))
+    }
+}
+
+/// The pieces of a file. One is read ahead.
+struct Pieces {
+    runtime: Handle,
+    what: String,
+    /// `None` once the end is reached.
+    reading: Option<JoinHandle<Result<Option<(Bytes, Source)>>>>,
+}
+
+impl Pieces {
+    fn of(source: Source) -> ByteStream {
+        let (runtime, what) = (Handle::current(), source.path.display().to_string());
+        let reading = Some(runtime.spawn_blocking(move || source.read()));
+        Box::pin(Self { runtime, what, reading })
+    }
+}
 
 impl Stream for Pieces {
     type Item = Result<Bytes>;
@@ -114,7 +171,23 @@ impl Stream for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Bytes>>> {
-        self.0.poll_recv(context)
+        let this = &mut *self;
+        let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
+        let read = ready!(Pin::new(reading).poll(context));
+        this.reading = None;
+        Poll::Ready(match read {
+            Ok(Ok(Some((piece, source)))) => {
+                this.reading = Some(this.runtime.spawn_blocking(move || source.read()));
+                Some(Ok(piece))
+            }
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => Some(Err(error)),
+            // What was read so far is not the whole, and must not be taken for it.
+            Err(error) => {
+                let message = format!("{}: it was not read to its end", this.what);
+                Some(Err(Error::new(ErrorKind::Unavailable, message).with_source(error)))
+            }
+        })
     }
 }
 
@@ -144,43 +217,6 @@ impl Inner {
         }
         Ok(digester.finish() == *digest)
     }
-
-    fn write_pieces(
-        &self,
-        mut pieces: mpsc::Receiver<Piece>,
-        expected: Option<Digest>,
-    ) -> Result<Digest> {
-        let mut draft = Draft::create(&*self.files, &self.blobs)?;
-        let ((), digest) = while_hashing(|hasher| {
-            let mut buffer = Vec::new();
-            loop {
-                let piece = match pieces.blocking_recv() {
-                    Some(Piece::Bytes(piece)) => piece,
-                    Some(Piece::End) => break,
-                    None => return Err(Error::invalid("a blob was cut off before its end")),
-                };
-                // The hasher only ends when this sender is gone.
-                let _ = hasher.send(piece.clone());
-                if buffer.len() + piece.len() > BUFFER_BYTES {
-                    draft.write(&buffer)?;
-                    buffer.clear();
-                }
-                if piece.len() > BUFFER_BYTES {
-                    draft.write(&piece)?;
-                } else {
-                    buffer.extend_from_slice(&piece);
-                }
-            }
-            draft.write(&buffer)
-        })?;
-        if let Some(expected) = expected {
-            expected.check_found(&digest, &format!("blob {expected}"))?;
-        } else if self.settle(&digest)? {
-            return Ok(digest);
-        }
-        draft.publish(&self.blob_path(&digest))?;
-        Ok(digest)
-    }
 }
 
 fn read_piece(file: &mut File, path: &Path) -> Result<Option<Bytes>> {
@@ -188,42 +224,4 @@ fn read_piece(file: &mut File, path: &Path) -> Result<Option<Bytes>> {
     let read = file.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
     let read = read.map_err(|error| files::failed(path, error))?;
     Ok((read > 0).then(|| piece.into()))
-}
-
-fn read_pieces(
-    mut file: File,
-    path: &Path,
-    digest: &Digest,
-    to: &mpsc::Sender<Result<Bytes>>,
-) -> Result<()> {
-    let (all_taken, found) = while_hashing(|hasher| {
-        while let Some(piece) = read_piece(&mut file, path)? {
-            let _ = hasher.send(piece.clone());
-            if to.blocking_send(Ok(piece)).is_err() {
-                // The reader went away.
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })?;
-    if !all_taken {
-        return Ok(());
-    }
-    digest.check_found(&found, &format!("blob {digest} in {}", path.display()))
-}
-
-/// Does work that gives pieces to a hasher, which runs at the same time; gives their digest.
-fn while_hashing<T>(work: impl FnOnce(&SyncSender<Bytes>) -> Result<T>) -> Result<(T, Digest)> {
-    thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Bytes>(PIECES_AHEAD);
-        let hashing = scope.spawn(move || {
-            let mut digester = Digester::default();
-            receiver.into_iter().for_each(|piece| digester.update(piece));
-            digester.finish()
-        });
-        let done = work(&sender);
-        drop(sender);
-        let digest = hashing.join().ok().context(ErrorKind::Internal, "hashing panicked")?;
-        Ok((done?, digest))
-    })
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use kaizen_core::{Bytes, Digest, Error, ErrorKind, Manifest, Result};
+use kaizen_core::{Bytes, Digest, Error, ErrorKind, Manifest, Result, Timestamp, stream};
 use object_store::{GetOptions, ObjectStore as _, PutMode, UpdateVersion};
 
 use super::{Inner, REQUESTS, at, blob, touched};
-use crate::index::{self, Index};
+use crate::index::{self, Index, Subject};
 
 /// The name of the index.
 const INDEX: &str = "index.json";
@@ -80,49 +80,38 @@ impl Inner {
         Ok(true)
     }
 
-    /// The subjects of listed manifests. One that cannot be read has none for now: reading the
-    /// manifest itself gives the error.
-    async fn subjects(
-        &self,
-        known: &Index,
-        listed: BTreeSet<Digest>,
-    ) -> Vec<(Digest, Option<Digest>)> {
+    /// The subjects of listed manifests. One that cannot be read is read again when somebody asks
+    /// for referrers.
+    async fn subjects(&self, known: &Index, listed: BTreeSet<Digest>) -> Vec<(Digest, Subject)> {
         let subject = |manifest: Digest| async move {
-            if let Some(subject) = known.subject(&manifest) {
-                return (manifest, subject);
-            }
-            match self.manifest(&manifest).await {
-                Ok((parsed, _)) => (manifest, parsed.subject.map(|subject| subject.digest)),
-                Err(error) => {
-                    tracing::warn!(%manifest, %error, "listed manifest cannot be read");
-                    (manifest, None)
+            match known.subject(&manifest) {
+                Subject::Unread => {
+                    (manifest, self.subject_of(&manifest).await.unwrap_or(Subject::Unread))
                 }
+                known => (manifest, known),
             }
         };
         let reading: Vec<_> = listed.into_iter().map(subject).collect();
         futures_util::stream::iter(reading).buffer_unordered(REQUESTS).collect().await
     }
 
-    async fn manifest(&self, id: &Digest) -> Result<(Manifest, Bytes)> {
+    /// What a listed manifest is about.
+    pub(super) async fn subject_of(&self, manifest: &Digest) -> Result<Subject> {
+        Subject::read(manifest, self.small(manifest).await)
+    }
+
+    /// A blob that may be a manifest.
+    async fn small(&self, id: &Digest) -> Result<Bytes> {
         let most = Manifest::MAX_BYTES as u64;
-        let what = format!("manifest {id}");
-        let bytes = kaizen_core::stream::whole(self.get_stream(id).await?, most, &what).await?;
-        Ok((Manifest::parse(&bytes)?, bytes))
+        stream::whole(self.get_stream(id).await?, most, &format!("blob {id}")).await
     }
 
     /// Finds every manifest among the blobs.
     async fn scan(&self) -> Result<Index> {
-        let small =
-            self.blobs().await?.into_iter().filter(|(_, s)| *s <= Manifest::MAX_BYTES as u64);
+        let most = Manifest::MAX_BYTES as u64;
+        let small = self.blobs().await?.into_iter().filter(|(_, size)| *size <= most);
         let reading: Vec<_> = small
-            .map(|(digest, _)| async move {
-                match self.manifest(&digest).await {
-                    Ok(read) => Ok(Some(read)),
-                    // Blobs of other kinds, and damaged ones, are no manifests.
-                    Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-                    Err(_) => Ok(None),
-                }
-            })
+            .map(|(digest, _)| async move { index::scanned(&digest, self.small(&digest).await) })
             .collect();
         let mut reading = futures_util::stream::iter(reading).buffer_unordered(REQUESTS);
         let mut found = Vec::new();
@@ -137,7 +126,7 @@ impl Inner {
     pub(super) async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
         let manifest = Manifest::parse(&bytes)?;
         let digest = Digest::of(&bytes);
-        let lowest = kaizen_core::Timestamp::from_micros(i64::MIN);
+        let lowest = Timestamp::from_micros(i64::MIN);
         self.has_blobs_of(&manifest, digest, lowest).await?;
         self.put_whole(bytes.clone(), &digest).await?;
         let put = self.head(&blob(&digest)).await?.map_or(lowest, |meta| at(&meta));
@@ -182,11 +171,13 @@ impl Inner {
         Err(self.contended())
     }
 
-    /// Takes out of the index, then out of the store; gives what was there.
+    /// Takes out of the index, then out of the store; gives what was there. With `before`, what was
+    /// put since then stays, as far as the last look before its removal tells.
     pub(super) async fn take_out(
         &self,
         listing: &mut Listing,
         digests: &[Digest],
+        before: Option<Timestamp>,
     ) -> Result<Vec<Digest>> {
         let all: BTreeSet<_> = digests.iter().copied().collect();
         let mut tries = 0;
@@ -205,17 +196,32 @@ impl Inner {
                 return Err(self.contended());
             }
         }
+        let mut removing =
+            futures_util::stream::iter(all)
+                .map(|digest| async move {
+                    Ok::<_, Error>((digest, self.remove(&digest, before).await?))
+                })
+                .buffer_unordered(REQUESTS);
         let mut removed = Vec::new();
-        for digest in all {
-            let name = blob(&digest);
-            if self.head(&name).await?.is_some() {
-                self.folder.delete(&name).await?;
-                removed.push(digest);
-            }
-            if self.head(&touched(&digest)).await?.is_some() {
-                self.folder.delete(&touched(&digest)).await?;
-            }
+        while let Some(one) = removing.next().await {
+            let (digest, was_removed) = one?;
+            removed.extend(was_removed.then_some(digest));
         }
+        removed.sort_unstable();
         Ok(removed)
+    }
+
+    async fn remove(&self, digest: &Digest, before: Option<Timestamp>) -> Result<bool> {
+        let put = self.stored_at(digest).await?;
+        if before.zip(put).is_some_and(|(before, put)| put >= before) {
+            return Ok(false);
+        }
+        if put.is_some() {
+            self.folder.delete(&blob(digest)).await?;
+        }
+        if self.head(&touched(digest)).await?.is_some() {
+            self.folder.delete(&touched(digest)).await?;
+        }
+        Ok(put.is_some())
     }
 }

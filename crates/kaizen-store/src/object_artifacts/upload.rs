@@ -25,9 +25,8 @@ impl Inner {
         expected: Option<&Digest>,
     ) -> Result<Digest> {
         if let Some(expected) = expected
-            && self.head(&blob(expected)).await?.is_some()
+            && self.settle(expected).await?
         {
-            self.touch(expected).await?;
             return Ok(*expected);
         }
         let mut digester = Digester::default();
@@ -77,12 +76,38 @@ impl Inner {
         Ok(digest)
     }
 
-    /// Creates a blob in one request.
+    /// Creates a blob in one request, also in place of a damaged one.
     pub(super) async fn put_whole(&self, bytes: Bytes, digest: &Digest) -> Result<()> {
-        if self.folder.put(&blob(digest), bytes, PutMode::Create).await?.is_none() {
-            self.touch(digest).await?;
+        let name = blob(digest);
+        if self.folder.put(&name, bytes.clone(), PutMode::Create).await?.is_none()
+            && !self.settle(digest).await?
+        {
+            self.folder.put(&name, bytes, PutMode::Overwrite).await?;
         }
         Ok(())
+    }
+
+    /// Whether the blob is there already and whole; then it counts as put now.
+    async fn settle(&self, digest: &Digest) -> Result<bool> {
+        let mut pieces = match self.get_stream(digest).await {
+            Ok(pieces) => pieces,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        loop {
+            match stream::next(&mut pieces).await.transpose() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(%error, "damaged blob is put anew");
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.touch(digest).await?;
+        // A collection that did not see this may have removed it just now.
+        Ok(self.head(&blob(digest)).await?.is_some())
     }
 
     async fn begin(&self, name: &str) -> Result<Upload> {

@@ -1,6 +1,6 @@
 //! What the entries of the log come to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kaizen_core::{
     Actor, AliasChange, Context, Digest, Entry, Error, ErrorKind, Event, OperationId, Result,
@@ -16,6 +16,10 @@ use super::version::{AliasMove, OverrideMark, TagChange, Version, VersionState};
 pub(crate) struct Fold {
     size: u64,
     names: BTreeMap<String, Name>,
+    /// The models of versions of which the log says last that they were removed. Left out where
+    /// there are none, so that snapshots from before stay what they are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    removed: BTreeSet<Digest>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -84,6 +88,11 @@ impl Fold {
                 ((name, alias), held.holders.iter().filter_map(model).collect())
             })
         })
+    }
+
+    /// Whether the log says last of this model that it was removed.
+    pub(super) fn is_removed(&self, model: &Digest) -> bool {
+        self.removed.contains(model)
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -205,10 +214,19 @@ impl Fold {
             Event::Tagged { name, version, key, value } => {
                 self.tag((name, *version), key, value.as_ref(), entry)?;
             }
+            Event::Removed { .. } if self.is_model(&entry.subject) => {
+                self.removed.insert(entry.subject);
+            }
+            // It was made or put again.
+            Event::Restored | Event::Trained => drop(self.removed.remove(&entry.subject)),
             _ => {}
         }
         self.size += 1;
         Ok(())
+    }
+
+    fn is_model(&self, digest: &Digest) -> bool {
+        self.names.values().any(|name| name.by_model.contains_key(digest))
     }
 
     fn register(&mut self, name: &str, version: u32, entry: &Entry) -> Result<()> {

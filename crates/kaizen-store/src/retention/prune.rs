@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{ArtifactStore, AuditLog, Context, Digest, Entry, ErrorKind, Event, Result};
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Error, Event, Result};
 
 use super::{LogRetention, STEP};
-use crate::closure::{named_in_body, read_manifest};
+use crate::closure::{Body, Found, find_manifest, read_body};
 use crate::collect::{Retention, Roots};
 use crate::registry::latest_snapshot;
 use crate::tiles::WIDTH;
@@ -116,9 +116,14 @@ async fn tombstones(
     let mut needed = BTreeMap::new();
     let manifests = if buried.is_empty() { Vec::new() } else { store.manifests().await? };
     for id in manifests {
-        let place = || format!("pruning: manifest {id}");
-        let (manifest, _) = read_manifest(store, &id).await.context(ErrorKind::Corrupt, place())?;
-        let body = named_in_body(store, &manifest, true).await?;
+        let Found::Manifest(manifest, _) = find_manifest(store, &id).await? else {
+            let message = format!("pruning: manifest {id}: it is listed, and cannot be read");
+            return Err(Error::corrupt(message));
+        };
+        let body = match read_body(store, &manifest, true).await? {
+            Body::Names(named) => named,
+            Body::Missing => Vec::new(),
+        };
         let named = manifest.blobs().chain(&manifest.subject).map(|blob| blob.digest).chain(body);
         for digest in named {
             if let Some(entry) = buried.remove(&digest)

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use kaizen_core::record::{Decision, Deployment, Occurrence, Release};
+use kaizen_core::record::{self, Decision, Deployment, Occurrence, Release};
 use kaizen_core::{
-    Actor, AliasChange, ArtifactStore, AuditLog, Checkpoint, Clock, Digest, Entry, ErrorKind,
-    Event, OperationId, Payload, Records, Result, SystemClock, Timestamp, async_trait,
+    Actor, AliasChange, ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, Clock, Descriptor,
+    Digest, Entry, Error, ErrorKind, Event, Manifest, OperationId, Payload, Records, Result,
+    SystemClock, Timestamp, async_trait,
 };
 use kaizen_store::{Collected, LocalStore, ObjectArtifacts, Retention, collect, fsck};
 use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore};
@@ -17,6 +18,21 @@ use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore};
 /// An instant at which everything that the tests put is old.
 fn later() -> Timestamp {
     SystemClock.now().plus_seconds(30 * 24 * 3600)
+}
+
+/// A store in memory, with a clock that stands at the beginning.
+fn memory() -> (Arc<ManualClock>, MemoryStore) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(0)));
+    (Arc::clone(&clock), MemoryStore::with_clock(clock))
+}
+
+/// Makes every blob in a directory a day older.
+fn age(dir: &std::path::Path) {
+    for entry in fs::read_dir(dir.join("blobs/sha256")).unwrap() {
+        let file = fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        let put = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(put - std::time::Duration::from_secs(24 * 3600)).unwrap();
+    }
 }
 
 fn occurrence(at: Timestamp) -> Occurrence {
@@ -27,7 +43,7 @@ fn occurrence(at: Timestamp) -> Occurrence {
 fn strict() -> Retention {
     let mut retention = Retention::default();
     (retention.versions, retention.rollbacks) = (Some(1), Some(0));
-    retention.spoken_of_s = 0;
+    (retention.spoken_of_s, retention.grace_s) = (0, 1);
     retention
 }
 
@@ -101,10 +117,11 @@ async fn tombstones(log: &dyn AuditLog) -> BTreeSet<Digest> {
     buried.map(|entry| entry.subject).collect()
 }
 
-async fn what_nothing_reaches_goes(store: &dyn ArtifactStore) -> Collected {
+async fn what_nothing_reaches_goes(store: &dyn ArtifactStore, age: impl Fn()) -> Collected {
     let log = MemoryLog::default();
     let (ids, decisions) = three(store, &log).await;
     let loose = store.put_blob("a blob that no record names".into()).await.unwrap();
+    age();
     let before = store.blobs().await.unwrap();
     let at = occurrence(later());
     let dry = collect(store, &log, &strict(), &at, true).await.unwrap();
@@ -135,11 +152,11 @@ async fn what_no_alias_and_no_version_reaches_goes_from_every_store() {
     let dir = tempfile::tempdir().unwrap();
     let local = LocalStore::open(dir.path()).await.unwrap();
     let objects = ObjectArtifacts::in_memory().await.unwrap();
-    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(0)));
-    let memory = MemoryStore::with_clock(clock);
-    let first = what_nothing_reaches_goes(&local).await;
-    assert_eq!(what_nothing_reaches_goes(&objects).await, first);
-    assert_eq!(what_nothing_reaches_goes(&memory).await, first);
+    let (clock, memory) = memory();
+    let first = what_nothing_reaches_goes(&local, || age(dir.path())).await;
+    let wait = || std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(what_nothing_reaches_goes(&objects, wait).await, first);
+    assert_eq!(what_nothing_reaches_goes(&memory, || clock.set(later())).await, first);
     assert!(fsck(&local, None).await.unwrap().problems.is_empty());
     assert!(fsck(&objects, None).await.unwrap().problems.is_empty());
 }
@@ -156,27 +173,30 @@ async fn retention_keeps_versions_rollbacks_and_what_was_spoken_of_lately() {
         (|retention, ids| retention.also = BTreeSet::from([ids[0]]), [true, true, true]),
     ];
     for (change, expected) in changes {
-        let store = MemoryStore::with_clock(Arc::new(ManualClock::at(Timestamp::from_micros(0))));
+        let (clock, store) = memory();
         let log = MemoryLog::default();
         let (ids, _) = three(&store, &log).await;
+        clock.set(later());
         let mut retention = strict();
         change(&mut retention, ids);
         collect(&store, &log, &retention, &occurrence(later()), false).await.unwrap();
         assert_eq!(there(&store, &ids).await, expected, "{retention:?}");
     }
-    let store = MemoryStore::with_clock(Arc::new(ManualClock::at(Timestamp::from_micros(0))));
+    let (clock, store) = memory();
     let log = MemoryLog::default();
     let (ids, _) = three(&store, &log).await;
     let mut retention = strict();
     (retention.grace_s, retention.spoken_of_s) = (10, 100);
-    let at = occurrence(Timestamp::from_micros(50_000_000));
+    let at = Timestamp::from_micros(50_000_000);
+    clock.set(at);
+    let at = occurrence(at);
     collect(&store, &log, &retention, &at, false).await.unwrap();
     assert_eq!(there(&store, &ids).await, [true; 3], "the log spoke of them a short time ago");
 }
 
 #[tokio::test]
 async fn live_deployments_and_those_before_them_stay() {
-    let store = MemoryStore::with_clock(Arc::new(ManualClock::at(Timestamp::from_micros(0))));
+    let (clock, store) = memory();
     let log = MemoryLog::default();
     let mut releases = Vec::new();
     let mut previous = None;
@@ -207,6 +227,7 @@ async fn live_deployments_and_those_before_them_stay() {
         }
         releases.push(release);
     }
+    clock.set(later());
     collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap();
     assert_eq!(there(&store, &releases).await, [false, true, false, true]);
 }
@@ -235,7 +256,11 @@ async fn what_is_put_at_the_same_time_stays() {
     store.put_blob("an old blob that is put again".into()).await.unwrap();
     // A record that is being made: nobody has spoken of it yet, and it names an old blob.
     let young = register(&store, &MemoryLog::default(), 7).await;
-    let done = collect(&store, &log, &strict(), &occurrence(now), false).await.unwrap();
+    let mut retention = strict();
+    retention.grace_s = 24 * 3600;
+    // The caller's clock may be ahead: what counts is the store's.
+    let now = occurrence(now.plus_seconds(10 * 24 * 3600));
+    let done = collect(&store, &log, &retention, &now, false).await.unwrap();
     assert_eq!(done.removed, [(old, 11)]);
     assert_eq!(done.unfinished_bytes, 11);
     assert!(!left_behind.exists());
@@ -276,9 +301,10 @@ impl AuditLog for Meddled {
 
 #[tokio::test]
 async fn an_alias_that_moves_meanwhile_keeps_its_model() {
-    let store = MemoryStore::with_clock(Arc::new(ManualClock::at(Timestamp::from_micros(0))));
+    let (clock, store) = memory();
     let inner = MemoryLog::default();
     let (ids, _) = three(&store, &inner).await;
+    clock.set(later());
     let log = Meddled { inner, model: ids[0], done: AtomicBool::new(false) };
     collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap();
     assert_eq!(there(&store, &ids).await, [true, false, true]);
@@ -298,6 +324,11 @@ async fn nothing_is_removed_while_what_is_kept_cannot_be_read() {
     let error = collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains(&ids[1].hex()), "{error}");
+    // Nor while it is lost, and nobody knows what it reached.
+    fs::remove_file(&path).unwrap();
+    let error = collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&ids[1].hex()), "{error}");
     fs::write(&path, &whole).unwrap();
     assert_eq!(store.blobs().await.unwrap(), blobs);
     assert!(tombstones(&log).await.is_empty());
@@ -307,4 +338,297 @@ async fn nothing_is_removed_while_what_is_kept_cannot_be_read() {
     let error =
         collect(&unknowing, &log, &strict(), &occurrence(later()), false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+    for grace_s in [0, -1] {
+        let mut retention = strict();
+        retention.grace_s = grace_s;
+        let error =
+            collect(&store, &log, &retention, &occurrence(later()), false).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_lacks_or_alters_entries_makes_a_collection_remove_nothing_more() {
+    type Change = fn(&mut Vec<serde_json::Value>, &str);
+    let changes: [Change; 3] = [
+        // One digit of the digest, one letter of the kind, and the whole entry.
+        |entries, id| {
+            for entry in entries.iter_mut().filter(|entry| entry["digest"] == id) {
+                let digit = if id.ends_with('0') { "1" } else { "0" };
+                entry["digest"] = format!("{}{digit}", &id[..id.len() - 1]).into();
+            }
+        },
+        |entries, id| {
+            for entry in entries.iter_mut().filter(|entry| entry["digest"] == id) {
+                entry["mediaType"] = "application/vnd.oci.image.manifesu.v1+json".into();
+            }
+        },
+        |entries, id| entries.retain(|entry| entry["digest"] != id),
+    ];
+    for change in changes {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path()).await.unwrap();
+        let log = MemoryLog::default();
+        let (ids, decisions) = three(&store, &log).await;
+        age(dir.path());
+        let path = dir.path().join("index.json");
+        let mut index: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for id in [ids[1], decisions[1]] {
+            change(index["manifests"].as_array_mut().unwrap(), &id.to_string());
+        }
+        fs::write(&path, serde_json::to_vec(&index).unwrap()).unwrap();
+        let store = LocalStore::open(dir.path()).await.unwrap();
+        collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap();
+        assert_eq!(there(&store, &ids).await, [false, true, true]);
+        assert!(store.contains(&Digest::of("weights 2")).await.unwrap());
+        assert!(store.get::<Decision>(&decisions[1]).await.is_ok(), "what is said of it stays");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_lost_or_cannot_be_read_makes_a_collection_remove_nothing() {
+    let (clock, store) = memory();
+    let log = MemoryLog::default();
+    let (ids, _) = three(&store, &log).await;
+    clock.set(later());
+    let body = store.manifest(&ids[1]).await.unwrap().config.digest;
+    let bytes = store.get_blob(&body).await.unwrap();
+    store.remove_blob(&body).await.unwrap();
+    let before = store.blobs().await.unwrap();
+    let at = occurrence(later());
+    let error = collect(&store, &log, &strict(), &at, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&body.hex()), "{error}");
+    // Nor if the body is none, whatever the media type says of it.
+    let other = |media: &str, bytes: &str, size: Option<u64>| {
+        let mut body = Descriptor::of(media, bytes.as_bytes());
+        body.size = size.unwrap_or(body.size);
+        body
+    };
+    let too_large = Some(record::MAX_BODY_BYTES + 1);
+    for (body, kind) in [
+        (other("application/octet-stream", "no JSON", None), ErrorKind::Corrupt),
+        (other("a/b+json; charset=utf-8", "no JSON", None), ErrorKind::Corrupt),
+        (other("a/b+json", "{}", too_large), ErrorKind::Limit),
+    ] {
+        let mut manifest = Manifest::new(body.clone(), Vec::new());
+        manifest.artifact_type = Some(record::artifact_type("model"));
+        let bytes = if kind == ErrorKind::Limit { "{}" } else { "no JSON" };
+        store.put_blob(bytes.into()).await.unwrap();
+        let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+        let mut retention = strict();
+        retention.also = BTreeSet::from([id]);
+        let log = MemoryLog::default();
+        let error = collect(&store, &log, &retention, &at, false).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&body.digest.hex()), "{error}");
+        store.remove_manifest(&id).await.unwrap();
+        store.remove_blob(&body.digest).await.unwrap();
+    }
+    assert_eq!(store.blobs().await.unwrap(), before);
+    assert!(tombstones(&log).await.is_empty());
+    // A tombstone says that it is not missed; and it may come back.
+    say(&log, Event::Removed { reason: "asked for".into() }, body).await;
+    collect(&store, &log, &strict(), &at, true).await.unwrap();
+    store.put_blob(bytes).await.unwrap();
+    collect(&store, &log, &strict(), &at, false).await.unwrap();
+    assert_eq!(there(&store, &ids).await, [false, true, true]);
+}
+
+/// A store in which a blob is put again just before a removal, or whose removals fail.
+#[derive(Debug)]
+struct Busy {
+    inner: MemoryStore,
+    clock: Arc<ManualClock>,
+    again: Bytes,
+    /// A removal with this blob among others fails.
+    fails_at: Mutex<Option<Digest>>,
+}
+
+#[async_trait]
+impl ArtifactStore for Busy {
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.inner.put_stream(bytes, expected).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        self.inner.get_stream(digest).await
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.inner.size_of(digest).await
+    }
+
+    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
+        self.inner.put_manifest(manifest).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        self.inner.referrers(subject).await
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        self.inner.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.inner.blobs().await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.inner.now().await
+    }
+
+    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
+        self.inner.stored_at(digest).await
+    }
+
+    async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
+        let fails_at = *self.fails_at.lock().unwrap();
+        if fails_at.is_some_and(|digest| digests.contains(&digest)) {
+            return Err(Error::new(ErrorKind::Unavailable, "cut off, by an injected fault"));
+        }
+        if digests.contains(&Digest::of(&self.again)) {
+            self.inner.put_blob(self.again.clone()).await?;
+        }
+        self.inner.remove_stale(digests, before).await
+    }
+}
+
+/// What the log says last of a digest, of its removals and returns.
+async fn last_word(log: &dyn AuditLog, digest: Digest) -> Option<Event> {
+    let size = log.size().await.unwrap();
+    let entries = log.read(0..size).await.unwrap().into_iter();
+    let of_it = entries.filter(|entry| entry.subject == digest).map(|entry| entry.event);
+    of_it.filter(|event| matches!(event, Event::Removed { .. } | Event::Restored)).last()
+}
+
+#[tokio::test]
+async fn a_tombstone_of_what_stays_is_taken_back() {
+    let (clock, inner) = memory();
+    let again = Bytes::from_static(b"put again just now");
+    let store = Busy { inner, clock, again, fails_at: Mutex::default() };
+    let log = MemoryLog::default();
+    let (ids, _) = three(&store, &log).await;
+    let stays = store.put_blob(store.again.clone()).await.unwrap();
+    store.clock.set(later());
+    let at = occurrence(later());
+    // Put again between the tombstone and the removal.
+    let done = collect(&store, &log, &strict(), &at, false).await.unwrap();
+    assert!(done.removed.iter().all(|(digest, _)| *digest != stays));
+    assert_eq!(last_word(&log, stays).await, Some(Event::Restored));
+    for (gone, _) in &done.removed {
+        assert!(matches!(last_word(&log, *gone).await, Some(Event::Removed { .. })));
+    }
+    // Cut off between the tombstone and the removal; then the record is made again.
+    store.clock.set(later().plus_seconds(1000));
+    let mut retention = strict();
+    retention.versions = Some(0);
+    let weights = Digest::of("weights 3");
+    *store.fails_at.lock().unwrap() = Some(weights);
+    collect(&store, &log, &retention, &at, false).await.unwrap_err();
+    assert!(matches!(last_word(&log, weights).await, Some(Event::Removed { .. })));
+    *store.fails_at.lock().unwrap() = None;
+    assert_eq!(register(&store, &log, 3).await, ids[2]);
+    collect(&store, &log, &strict(), &at, false).await.unwrap();
+    assert!(store.get::<Release>(&ids[2]).await.is_ok());
+    assert_eq!(last_word(&log, weights).await, Some(Event::Restored));
+}
+
+#[tokio::test]
+async fn what_is_put_again_and_removed_again_has_a_second_tombstone() {
+    let (clock, store) = memory();
+    let log = MemoryLog::default();
+    let at = |number: i64| Timestamp::from_micros(number * 100_000_000);
+    let blob = Digest::of("made twice");
+    for round in 1..4_u64 {
+        store.put_blob("made twice".into()).await.unwrap();
+        clock.set(at(2 * round as i64));
+        for _ in 0..2 {
+            let now = occurrence(at(2 * round as i64));
+            collect(&store, &log, &strict(), &now, false).await.unwrap();
+            assert!(!store.contains(&blob).await.unwrap());
+            assert_eq!(log.size().await.unwrap(), round);
+        }
+        clock.set(at(2 * round as i64 + 1));
+    }
+}
+
+#[tokio::test]
+async fn the_newest_snapshot_of_the_registry_stays_and_older_ones_go() {
+    let (clock, store) = memory();
+    let log = MemoryLog::default();
+    let mut snapshots = Vec::new();
+    for (size, text) in [(0, "an old snapshot"), (1, "the newest snapshot")] {
+        let blob = store.put_blob(text.into()).await.unwrap();
+        say(&log, Event::Folded { size }, blob).await;
+        snapshots.push(blob);
+    }
+    clock.set(later());
+    let at = occurrence(later());
+    let done = collect(&store, &log, &strict(), &at, false).await.unwrap();
+    assert_eq!(done.removed, [(snapshots[0], 15)]);
+    assert!(store.contains(&snapshots[1]).await.unwrap());
+    assert_eq!(tombstones(&log).await, BTreeSet::from([snapshots[0]]));
+}
+
+#[tokio::test]
+async fn the_deployment_in_force_stays_after_a_rollout_in_steps_was_rolled_back() {
+    let (clock, store) = memory();
+    let log = MemoryLog::default();
+    let steps = ["shifted", "started", "shifted", "shifted", "rolled_back", "started"];
+    let mut ids = Vec::new();
+    for (number, step) in (0..).zip(steps) {
+        let deployment = Deployment {
+            occurrence: occurrence(Timestamp::from_micros(number)),
+            target: "local".into(),
+            slots: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            previous: None,
+        };
+        let id = store.put(&deployment, &[]).await.unwrap();
+        say(&log, Event::Deployed { target: "local".into(), step: step.into() }, id).await;
+        ids.push(id);
+    }
+    clock.set(later());
+    collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap();
+    let mut there = Vec::new();
+    for id in &ids {
+        there.push(store.contains(id).await.unwrap());
+    }
+    assert_eq!(there, [true, false, true, false, true, true]);
+}
+
+/// Puts and removals of the same old blobs at the same time: what a put acknowledged is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_put_while_old_blobs_are_removed_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let texts: Vec<_> = (0..64).map(|number| format!("blob {number}")).collect();
+    let digests: Vec<_> = texts.iter().map(Digest::of).collect();
+    let mut raced = 0;
+    for _ in 0..25 {
+        for text in &texts {
+            store.put_blob(text.clone().into()).await.unwrap();
+        }
+        age(dir.path());
+        let before = store.now().await.unwrap().plus_seconds(-3600);
+        let (collector, doomed) = (store.clone(), digests.clone());
+        let removing =
+            tokio::spawn(async move { collector.remove_stale(&doomed, before).await.unwrap() });
+        let putting = texts.iter().rev().cloned().map(|text| {
+            let store = store.clone();
+            tokio::spawn(async move { store.put_blob(text.into()).await.unwrap() })
+        });
+        for put in putting.collect::<Vec<_>>() {
+            put.await.unwrap();
+        }
+        let removed = removing.await.unwrap();
+        raced += usize::from(!removed.is_empty() && removed.len() < digests.len());
+        for digest in &digests {
+            assert!(store.contains(digest).await.unwrap(), "{digest} was put, and is gone");
+        }
+    }
+    println!("both went on at the same time in {raced} of 25 rounds");
 }

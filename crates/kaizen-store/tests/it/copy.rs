@@ -1,13 +1,15 @@
 //! Copying records between stores.
 
-use std::sync::Mutex;
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kaizen_core::record::{Image, Release};
 use kaizen_core::{
     ArtifactStore, ByteStream, Bytes, Descriptor, Digest, ErrorKind, Manifest, Payload, Progress,
     Records, Result, Silent, async_trait, media_type, stream,
 };
-use kaizen_store::{CopyOptions, LocalStore, ObjectArtifacts, copy, fsck};
+use kaizen_store::{CopyOptions, Link, LocalStore, ObjectArtifacts, SkipReason, copy, fsck};
 use kaizen_testkit::MemoryStore;
 
 fn release(model: Digest) -> Release {
@@ -90,7 +92,19 @@ async fn referrers_and_parents_come_along_if_they_are_asked_for() {
 struct Hostile {
     inner: MemoryStore,
     victim: Digest,
+    /// What it gives in its place; bytes without end if there are none.
     bytes: Bytes,
+    asked: AtomicU64,
+    given: Arc<AtomicU64>,
+    /// What it says is about everything.
+    about: Vec<Digest>,
+}
+
+impl Hostile {
+    fn new(inner: MemoryStore, victim: Digest) -> Self {
+        let (asked, given) = (AtomicU64::new(0), Arc::default());
+        Self { inner, victim, bytes: Bytes::new(), asked, given, about: Vec::new() }
+    }
 }
 
 #[async_trait]
@@ -100,6 +114,16 @@ impl ArtifactStore for Hostile {
     }
 
     async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        if *digest == self.victim && self.bytes.is_empty() {
+            // Far more than anybody can hold.
+            let piece = Bytes::from(vec![b' '; 1 << 20]);
+            let given = Arc::clone(&self.given);
+            return Ok(Box::pin(futures_util::stream::repeat_with(move || {
+                given.fetch_add(piece.len() as u64, Ordering::SeqCst);
+                assert!(given.load(Ordering::SeqCst) < 1 << 30, "a reader without bounds");
+                Ok(piece.clone())
+            })));
+        }
         if *digest == self.victim {
             return Ok(stream::chunked(self.bytes.clone(), 1000));
         }
@@ -107,6 +131,11 @@ impl ArtifactStore for Hostile {
     }
 
     async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        if *digest == self.victim && self.bytes.is_empty() {
+            // Another answer each time.
+            let small = self.asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+            return Ok(Some(if small { 10 } else { 1 << 40 }));
+        }
         self.inner.size_of(digest).await
     }
 
@@ -115,6 +144,9 @@ impl ArtifactStore for Hostile {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        if !self.about.is_empty() {
+            return Ok(self.about.clone());
+        }
         self.inner.referrers(subject).await
     }
 
@@ -135,14 +167,14 @@ async fn a_hostile_source_leaves_no_record_without_its_blobs() {
     let mut other = vec![7; 3 << 20];
     other[1 << 20] = 8;
     let endless = vec![7; (3 << 20) + 1];
-    let mut from = Hostile { inner, victim: weights.digest, bytes: Bytes::new() };
+    let mut from = Hostile::new(inner, weights.digest);
     let dir = tempfile::tempdir().unwrap();
     let local = LocalStore::open(dir.path()).await.unwrap();
     let objects = ObjectArtifacts::in_memory().await.unwrap();
     let memory = MemoryStore::default();
     let targets: [&dyn ArtifactStore; 3] = [&local, &objects, &memory];
     for to in targets {
-        for bytes in [other.clone(), endless.clone(), Vec::new()] {
+        for bytes in [other.clone(), endless.clone(), vec![7; 5]] {
             from.bytes = bytes.into();
             let error = copy(&from, to, &id, &CopyOptions::new(), &Silent).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -178,4 +210,212 @@ async fn oversized_manifests_are_refused_before_they_are_read() {
     let error = copy(&from, &to, &missing, &CopyOptions::new(), &Silent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(to.blobs().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_source_that_says_another_size_each_time_makes_nobody_hold_more_than_there_may_be() {
+    let inner = MemoryStore::default();
+    let (_, id, about) = records(&inner).await;
+    let body = inner.manifest(&id).await.unwrap().config.digest;
+    let layer = inner.manifest(&id).await.unwrap().layers[0].digest;
+    let mut from = Hostile::new(inner, id);
+    let to = MemoryStore::default();
+    let all = CopyOptions::new().referrers(true).parents(true);
+    for victim in [id, body, layer] {
+        from.victim = victim;
+        from.given.store(0, Ordering::SeqCst);
+        copy(&from, &to, &id, &all, &Silent).await.unwrap_err();
+        let small = from.given.load(Ordering::SeqCst) <= 6 << 20;
+        assert!(small, "{} bytes were taken", from.given.load(Ordering::SeqCst));
+    }
+    // Nor do records and plain blobs.
+    for victim in [id, body] {
+        from.victim = victim;
+        from.given.store(0, Ordering::SeqCst);
+        from.get::<Release>(&id).await.unwrap_err();
+        assert!(from.given.load(Ordering::SeqCst) <= 6 << 20);
+    }
+    from.victim = about;
+    from.given.store(0, Ordering::SeqCst);
+    let error = from.describe(&about).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    for _ in 0..2 {
+        let error = from.get_blob(&about).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+    }
+    assert!(from.given.load(Ordering::SeqCst) <= 8 << 20);
+}
+
+#[tokio::test]
+async fn manifests_without_number_are_left() {
+    let inner = MemoryStore::default();
+    let (_, id, _) = records(&inner).await;
+    let mut from = Hostile::new(inner, Digest::of("nobody"));
+    from.bytes = "none".into();
+    let body = Descriptor::of(media_type::JSON, b"{}");
+    from.inner.put_blob("{}".into()).await.unwrap();
+    for number in 0..70 {
+        let mut manifest = Manifest::new(body.clone(), Vec::new());
+        manifest.subject = Some(from.inner.describe(&id).await.unwrap());
+        let padding = format!("{number} {}", "x".repeat(4_000_000));
+        manifest.annotations.insert("padding".into(), padding);
+        let bytes = manifest.to_bytes().unwrap().into();
+        from.inner.put_manifest(bytes).await.unwrap();
+    }
+    let to = MemoryStore::default();
+    let all = CopyOptions::new().referrers(true);
+    let error = copy(&from, &to, &id, &all, &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    assert!(to.blobs().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn stale_and_foreign_referrers_are_left_out_and_counted() {
+    let inner = MemoryStore::default();
+    let (parent, id, about) = records(&inner).await;
+    let stale = Digest::of("a statement that the registry has collected");
+    let (media, bytes) = (media_type::INDEX, about.to_string());
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media}","manifests":[{{"digest":"{bytes}"}}]}}"#
+    );
+    let index = inner.put_blob(index.into()).await.unwrap();
+    let text = inner.put_blob("no JSON".into()).await.unwrap();
+    let mut from = Hostile::new(inner, Digest::of("nobody"));
+    from.bytes = "none".into();
+    // The record itself is about nothing, and another statement is about another record.
+    let image = Image { release: parent, platform: String::new(), manifest: id };
+    let foreign = from.inner.put(&image, &[]).await.unwrap();
+    from.about = vec![stale, index, text, foreign, about];
+    let to = MemoryStore::default();
+    let options = CopyOptions::new().referrers(true);
+    let copied = copy(&from, &to, &id, &options, &Silent).await.unwrap();
+    assert_eq!(copied.manifests, [about, id]);
+    let skipped = |digest: Digest| {
+        let one = copied.skipped.iter().find(|skipped| skipped.digest == digest);
+        one.map(|one| (one.link, one.reason))
+    };
+    assert_eq!(skipped(stale), Some((Link::Referrer, SkipReason::Missing)));
+    assert_eq!(skipped(index), Some((Link::Referrer, SkipReason::NoRecord)));
+    assert_eq!(skipped(text), Some((Link::Referrer, SkipReason::NoRecord)));
+    assert_eq!(skipped(foreign), Some((Link::Referrer, SkipReason::AboutAnother)));
+    // A plain pull of an index is told that it is none of ours.
+    let error = copy(&from, &to, &index, &CopyOptions::new(), &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_not_left_out_and_what_is_gone_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = LocalStore::open(dir.path()).await.unwrap();
+    let (parent, id, about) = records(&from).await;
+    let to = MemoryStore::default();
+    let with = CopyOptions::new().parents(true);
+    for (copied, damaged, options) in [(about, id, CopyOptions::new()), (id, parent, with)] {
+        let path = from.blob_path(&damaged);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[1..]).unwrap();
+        let error = copy(&from, &to, &copied, &options, &Silent).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(&damaged.hex()), "{error}");
+        fs::write(&path, whole).unwrap();
+    }
+    // A statement outlives what it is about; that it came alone is said.
+    fs::remove_file(from.blob_path(&id)).unwrap();
+    let copied = copy(&from, &to, &about, &CopyOptions::new(), &Silent).await.unwrap();
+    assert_eq!(copied.manifests, [about]);
+    let [skipped] = &copied.skipped[..] else { panic!("{:?}", copied.skipped) };
+    assert_eq!(
+        (skipped.digest, skipped.link, skipped.reason),
+        (id, Link::Subject, SkipReason::Missing)
+    );
+}
+
+#[tokio::test]
+async fn a_record_is_put_after_all_that_it_was_made_from() {
+    let from = MemoryStore::default();
+    // Each is made from one or two before it, in any order of digests.
+    let mut made = vec![Digest::of("none"), Digest::of("nothing")];
+    for number in 0..24_usize {
+        let [model, service] = [made[number + 1], made[(number + 1) * 7 % (number + 2)]];
+        let version = number as u32;
+        let release =
+            Release { name: "late".into(), version, model, service, functions: Vec::new() };
+        made.push(from.put(&release, &[]).await.unwrap());
+    }
+    let to = MemoryStore::default();
+    let last = made[made.len() - 1];
+    let options = CopyOptions::new().parents(true);
+    let copied = copy(&from, &to, &last, &options, &Silent).await.unwrap();
+    assert_eq!(copied.manifests, made[2..], "each comes after those that it names");
+}
+
+/// A target that has some blobs from elsewhere and does not read them.
+#[tokio::test]
+async fn progress_ends_at_its_total_where_blobs_were_there_after_all() {
+    let from = MemoryStore::default();
+    let (_, id, _) = records(&from).await;
+    let dir = tempfile::tempdir().unwrap();
+    let to = LocalStore::open(dir.path()).await.unwrap();
+    // It has all, but is said to have nothing.
+    copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+    let seen = Seen::default();
+    let forgetful = Forgetful(to.clone());
+    let copied = copy(&from, &forgetful, &id, &CopyOptions::new(), &seen).await.unwrap();
+    assert_eq!((copied.blobs, copied.bytes, copied.present), (0, 0, 2));
+    let (done, total) = *seen.0.lock().unwrap().last().unwrap();
+    assert_eq!(Some(done), total);
+    assert!(done > 3 << 20);
+}
+
+#[derive(Debug)]
+struct Forgetful(LocalStore);
+
+#[async_trait]
+impl ArtifactStore for Forgetful {
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        self.0.put_stream(bytes, expected).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        self.0.get_stream(digest).await
+    }
+
+    async fn size_of(&self, _: &Digest) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
+        self.0.put_manifest(manifest).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        self.0.referrers(subject).await
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        self.0.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.0.blobs().await
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_to_verify_heals_what_is_damaged_in_the_target() {
+    let from = MemoryStore::default();
+    let (_, id, _) = records(&from).await;
+    let dir = tempfile::tempdir().unwrap();
+    let to = LocalStore::open(dir.path()).await.unwrap();
+    copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+    let weights = from.manifest(&id).await.unwrap().layers[0].digest;
+    let mut damaged = vec![7; 3 << 20];
+    damaged[17] = 8;
+    fs::write(to.blob_path(&weights), damaged).unwrap();
+    let copied = copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+    assert_eq!(copied.blobs, 0, "it has the right size");
+    let verify = CopyOptions::new().verify(true);
+    let copied = copy(&from, &to, &id, &verify, &Silent).await.unwrap();
+    assert_eq!((copied.blobs, copied.present), (1, 1));
+    assert!(fsck(&to, None).await.unwrap().problems.is_empty());
 }

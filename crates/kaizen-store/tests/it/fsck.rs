@@ -198,3 +198,41 @@ async fn a_store_that_is_gone_altogether_is_said_to_be() {
     let found: Vec<_> = checked.problems.iter().map(|p| (&*p.file, p.fault)).collect();
     assert_eq!(found, [("index.json", Fault::Missing), ("oci-layout", Fault::Missing)]);
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_the_rest_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let log = MemoryLog::default();
+    let (id, image, rows) = fill(&store, &log).await;
+    // A link to itself cannot be opened, one into the void leads nowhere, and a third is damaged.
+    let path = store.blob_path(&rows);
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let body = store.manifest(&id).await.unwrap().config.digest;
+    fs::remove_file(store.blob_path(&body)).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), store.blob_path(&body)).unwrap();
+    fs::write(store.blob_path(&image), "no image").unwrap();
+    let checked = fsck(&store, Some(&log)).await.unwrap();
+    assert!(!checked.is_sound());
+    let fault = |digest: Digest| {
+        let found = checked.problems.iter().find(|problem| problem.digest == Some(digest));
+        found.map(|problem| (problem.fault, problem.needed_by.clone())).unwrap()
+    };
+    assert_eq!(fault(rows), (Fault::Unreadable, vec![Need::Manifest(id)]));
+    assert_eq!(fault(body), (Fault::Unreadable, vec![Need::Manifest(id)]));
+    assert_eq!(fault(image), (Fault::Damaged, vec![Need::Entry(1)]));
+}
+
+#[tokio::test]
+async fn what_the_log_says_came_back_is_missed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let log = MemoryLog::default();
+    let (_, _, rows) = fill(&store, &log).await;
+    let removed = Event::Removed { reason: "garbage: nothing reaches it".into() };
+    log.append(&[said(removed, rows), said(Event::Restored, rows)], None).await.unwrap();
+    store.remove_blob(&rows).await.unwrap();
+    let checked = fsck(&store, Some(&log)).await.unwrap();
+    assert_eq!(checked.problems[0].fault, Fault::Missing);
+}

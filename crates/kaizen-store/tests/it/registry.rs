@@ -553,6 +553,38 @@ async fn a_snapshot_of_this_format_is_read_and_one_of_another_is_passed_over() {
     assert_eq!(anew.check_snapshots().await.unwrap(), 1, "the others are no lies");
 }
 
+#[tokio::test]
+async fn no_alias_moves_to_a_model_that_the_log_calls_removed() {
+    let world = World::new();
+    let (first, _) = world.register(1).await;
+    let (second, _) = world.register(2).await;
+    let approved = world.decide(first, None, &[true]).await;
+    world.registry.promote(NAME, ALIAS, 1, &approved, on(2)).await.unwrap();
+    let removed = Event::Removed { reason: "garbage".into() };
+    let say = async |event: Event, subject: Digest| {
+        let (at, actor) = (Timestamp::from_micros(7), Actor::system("collector"));
+        let operation = OperationId::new("collect", at);
+        let entry = Entry { at, actor, operation, event, subject, evidence: Vec::new() };
+        world.log.append(&[entry], None).await.unwrap();
+    };
+    say(removed.clone(), second).await;
+    // The collection may not have come to it yet: it is there, and about to go.
+    let approved = world.decide(second, Some(first), &[true]).await;
+    let error = world.registry.promote(NAME, ALIAS, 2, &approved, on(3)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains(&second.hex()), "{error}");
+    assert_eq!(world.champion().await, Some(1));
+    say(Event::Restored, second).await;
+    world.registry.promote(NAME, ALIAS, 2, &approved, on(4)).await.unwrap();
+    // Nor does it go back to one.
+    say(removed, first).await;
+    let error = world.registry.rollback(NAME, ALIAS, &[], on(5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    say(Event::Trained, first).await;
+    world.registry.rollback(NAME, ALIAS, &[], on(6)).await.unwrap();
+    assert_eq!(world.champion().await, Some(1));
+}
+
 /// One entry of each type, as the first version that knew it wrote it.
 #[test]
 fn entries_that_were_written_once_are_read_for_ever_and_written_the_same() {
@@ -565,7 +597,7 @@ fn entries_that_were_written_once_are_read_for_ever_and_written_the_same() {
         types.insert(value["event"]["type"].as_str().unwrap().to_owned());
     }
     let known = "alias_moved configured data_snapshot decided deployed drift_alarm erased evaluated \
-                 folded packaged ran registered released removed retrain_abandoned \
+                 folded packaged ran registered released removed restored retrain_abandoned \
                  retrain_requested tagged trained";
     assert_eq!(types.into_iter().collect::<Vec<_>>().join(" "), known);
 }

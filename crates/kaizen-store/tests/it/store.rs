@@ -2,9 +2,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use kaizen_core::record::Release;
-use kaizen_core::{ArtifactStore, Bytes, Digest, ErrorKind, Records, stream};
-use kaizen_store::LocalStore;
+use kaizen_core::record::{Image, Release};
+use kaizen_core::{ArtifactStore, Bytes, Digest, ErrorKind, Payload, Records, Silent, stream};
+use kaizen_store::{CopyOptions, LocalStore, copy, read_file};
 use proptest::prelude::*;
 
 fn release(version: u32) -> Release {
@@ -175,6 +175,156 @@ async fn a_directory_that_is_another_layout_is_refused() {
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains("oci-layout"), "{error}");
     }
+}
+
+/// A runtime that has few threads for file work.
+fn few_threads() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(3).enable_all().build().unwrap()
+}
+
+/// A stream that gives one piece and then nothing, for ever.
+fn stalled() -> kaizen_core::ByteStream {
+    use futures_util::StreamExt as _;
+    let piece = futures_util::stream::once(async { Ok(Bytes::from(vec![1; 1 << 20])) });
+    Box::pin(piece.chain(futures_util::stream::pending()))
+}
+
+#[test]
+fn slow_readers_and_writers_hold_up_nobody_else() {
+    few_threads().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path().join("a")).await.unwrap();
+        let bytes = Bytes::from(vec![3; 16 << 20]);
+        let digest = store.put_blob(bytes.clone()).await.unwrap();
+        let mut slow = Vec::new();
+        for _ in 0..40 {
+            slow.push(store.get_stream(&digest).await.unwrap());
+            slow.push(read_file(store.blob_path(&digest)).await.unwrap());
+            let store = store.clone();
+            tokio::spawn(async move { store.put_stream(stalled(), None).await });
+        }
+        let limit = std::time::Duration::from_secs(60);
+        let put = tokio::time::timeout(limit, store.put_blob("in between".into()));
+        put.await.expect("a put waits for slow readers").unwrap();
+        // Nor do copies wait for each other.
+        let other = LocalStore::open(dir.path().join("b")).await.unwrap();
+        let mut ids = Vec::new();
+        for version in 0..20 {
+            let rows = Payload::new("rows", "text/plain", vec![version as u8; 3 << 20]);
+            ids.push(store.put(&release(version), &[rows]).await.unwrap());
+        }
+        let options = CopyOptions::new().concurrency(100_000);
+        let copies = ids.iter().map(|id| copy(&store, &other, id, &options, &Silent));
+        let copied = tokio::time::timeout(limit, futures_util::future::join_all(copies));
+        let copied = copied.await.expect("copies wait for each other");
+        assert!(copied.into_iter().all(|copied| copied.unwrap().blobs == 2));
+        for stream in slow {
+            assert!(stream::whole(stream, u64::MAX, "a blob").await.unwrap() == bytes);
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_cut_off_does_not_end_as_if_it_were_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = few_threads();
+    let (store, pieces) = runtime.block_on(async {
+        let store = LocalStore::open(dir.path()).await.unwrap();
+        let digest = store.put_blob(vec![3; 40 << 20].into()).await.unwrap();
+        let pieces = store.get_stream(&digest).await.unwrap();
+        let read = read_file(store.blob_path(&digest)).await.unwrap();
+        (store, [pieces, read])
+    });
+    runtime.shutdown_background();
+    few_threads().block_on(async {
+        let before = store.blobs().await.unwrap();
+        for pieces in pieces {
+            let error = store.put_stream(pieces, None).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        assert_eq!(store.blobs().await.unwrap(), before, "no part of it is taken for the whole");
+    });
+}
+
+#[tokio::test]
+async fn an_index_that_was_rewritten_at_the_same_instant_and_length_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let first = store.put(&release(1), &[]).await.unwrap();
+    let manifest = store.manifest(&first).await.unwrap();
+    let mut other = manifest.clone();
+    other.annotations.insert("a".into(), "b".into());
+    let second = store.put_blob(other.to_bytes().unwrap().into()).await.unwrap();
+    let path = dir.path().join("index.json");
+    let (index, at) =
+        (fs::read_to_string(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    let rewritten = index.replace(&first.to_string(), &second.to_string());
+    assert_eq!(rewritten.len(), index.len());
+    let draft = dir.path().join("index.json.new");
+    fs::write(&draft, rewritten).unwrap();
+    fs::File::options().write(true).open(&draft).unwrap().set_modified(at).unwrap();
+    fs::rename(&draft, &path).unwrap();
+    assert_eq!(store.manifests().await.unwrap(), [second]);
+}
+
+#[tokio::test]
+async fn an_index_is_not_rebuilt_without_what_cannot_be_read_for_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    let index = dir.path().join("index.json");
+    fs::remove_file(&index).unwrap();
+    // A disk that gives an error: reading a directory as a file does.
+    let (path, away) = (store.blob_path(&id), dir.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = LocalStore::open(dir.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&id.hex()), "{error}");
+    assert!(!index.exists(), "no index is written that lacks it");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    assert_eq!(store.manifests().await.unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_read_for_now_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    let image = Image { release: id, platform: String::new(), manifest: id };
+    let about = store.put(&image, &[]).await.unwrap();
+    let (path, away) = (store.blob_path(&about), dir.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    // Opened while it cannot be read: the store works, but does not say that nothing is said.
+    let other = LocalStore::open(dir.path()).await.unwrap();
+    assert_eq!(other.manifests().await.unwrap().len(), 2);
+    let error = other.referrers(&id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(other.referrers(&id).await.unwrap(), [about]);
+    assert_eq!(store.referrers(&id).await.unwrap(), [about]);
+}
+
+#[tokio::test]
+async fn files_that_are_far_too_large_are_not_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    // Holes take no room: a terabyte under the name of a manifest, and as the index.
+    let huge = |path: &std::path::Path| {
+        fs::File::options().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+    };
+    huge(&store.blob_path(&id));
+    let other = LocalStore::open(dir.path()).await.unwrap();
+    assert_eq!(other.referrers(&Digest::of("any")).await.unwrap(), []);
+    assert_eq!(other.get::<Release>(&id).await.unwrap_err().kind(), ErrorKind::Limit);
+    huge(&dir.path().join("oci-layout"));
+    assert_eq!(LocalStore::open(dir.path()).await.unwrap_err().kind(), ErrorKind::Limit);
 }
 
 proptest! {

@@ -1,0 +1,163 @@
+//! What is to be copied, and in what order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaizen_core::{ArtifactStore, Bytes, Descriptor, Digest, Error, ErrorKind, Manifest, Result};
+
+use super::{CopyOptions, Link, SkipReason, Skipped};
+use crate::closure::{Body, Found, MAX_RECORDS, find_manifest, read_body};
+
+/// At most this many bytes of manifests are held: a source may name any number of them.
+const MAX_BYTES: usize = 256 << 20;
+
+/// What is to be copied.
+pub(super) struct Plan {
+    /// Each after what it needs, the record itself last.
+    pub(super) manifests: Vec<(Digest, Bytes)>,
+    /// What they need.
+    pub(super) blobs: BTreeMap<Digest, Descriptor>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// Why a digest is looked at.
+#[derive(Clone, Copy)]
+enum Why {
+    /// It is to be copied.
+    Asked,
+    /// A body names it, which may name anything.
+    Named,
+    Linked(Link),
+    /// It is said to be about this.
+    About(Digest),
+}
+
+/// What to do next.
+enum Turn {
+    Look(Digest, Why),
+    /// All that it needs has been seen to.
+    Add(Digest, Bytes),
+}
+
+/// What was looked at. A digest that is left out for one reason may be copied for another.
+#[derive(Default)]
+struct Looked {
+    taken: BTreeSet<Digest>,
+    /// With each, what it was said to be about.
+    at: BTreeSet<(Digest, Option<Digest>)>,
+}
+
+impl Looked {
+    fn is_first(&mut self, digest: Digest, why: Why) -> bool {
+        let about = match why {
+            Why::About(subject) => Some(subject),
+            _ => None,
+        };
+        !self.taken.contains(&digest) && self.at.insert((digest, about))
+    }
+}
+
+impl Plan {
+    pub(super) async fn of(
+        from: &dyn ArtifactStore,
+        id: &Digest,
+        options: &CopyOptions,
+    ) -> Result<Self> {
+        let mut plan = Self { manifests: Vec::new(), blobs: BTreeMap::new(), skipped: Vec::new() };
+        let mut held = 0;
+        let mut looked = Looked::default();
+        let mut turns = vec![Turn::Look(*id, Why::Asked)];
+        while let Some(turn) = turns.pop() {
+            let (next, why) = match turn {
+                Turn::Look(next, why) => (next, why),
+                Turn::Add(done, bytes) => {
+                    plan.manifests.push((done, bytes));
+                    continue;
+                }
+            };
+            if !looked.is_first(next, why) {
+                continue;
+            }
+            let Some((manifest, bytes)) = plan.look(from, &next, why).await? else { continue };
+            looked.taken.insert(next);
+            held += bytes.len();
+            if held > MAX_BYTES {
+                let message = format!("copy of {id}: over {MAX_BYTES} bytes of manifests");
+                return Err(Error::new(ErrorKind::Limit, message));
+            }
+            turns.push(Turn::Add(next, bytes));
+            let leads_to = leads_to(from, &next, &manifest, options).await?;
+            turns.extend(leads_to.into_iter().map(|(digest, why)| Turn::Look(digest, why)));
+            if turns.len() > MAX_RECORDS {
+                let message = format!("copy of {id}: over {MAX_RECORDS} records");
+                return Err(Error::new(ErrorKind::Limit, message));
+            }
+            plan.blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.clone())));
+        }
+        Ok(plan)
+    }
+
+    /// Reads a manifest if it is to be copied, and says if it is left out.
+    async fn look(
+        &mut self,
+        from: &dyn ArtifactStore,
+        id: &Digest,
+        why: Why,
+    ) -> Result<Option<(Box<Manifest>, Bytes)>> {
+        let found = find_manifest(from, id).await?;
+        let (link, reason) = match (found, why) {
+            (Found::Manifest(manifest, bytes), Why::About(subject)) => {
+                if manifest.subject.as_ref().is_some_and(|of| of.digest == subject) {
+                    return Ok(Some((manifest, bytes)));
+                }
+                (Link::Referrer, SkipReason::AboutAnother)
+            }
+            (Found::Manifest(manifest, bytes), _) => return Ok(Some((manifest, bytes))),
+            (Found::Missing, Why::Asked) => {
+                return Err(Error::not_found(format!("manifest {id}: not in the store")));
+            }
+            (Found::Other(error), Why::Asked) => {
+                let kind = match error.kind() {
+                    ErrorKind::Unsupported => ErrorKind::Unsupported,
+                    _ => ErrorKind::Corrupt,
+                };
+                let message = format!("manifest {id}: it cannot be read");
+                return Err(Error::new(kind, message).with_source(error));
+            }
+            (_, Why::Named) => return Ok(None),
+            (found, Why::Linked(link)) => (link, reason(&found)),
+            (found, Why::About(_)) => (Link::Referrer, reason(&found)),
+        };
+        tracing::warn!(digest = %id, ?link, ?reason, "left out of a copy");
+        self.skipped.push(Skipped { digest: *id, link, reason });
+        Ok(None)
+    }
+}
+
+fn reason(found: &Found) -> SkipReason {
+    match found {
+        Found::Missing => SkipReason::Missing,
+        _ => SkipReason::NoRecord,
+    }
+}
+
+/// What else is to be looked at because of a record.
+async fn leads_to(
+    from: &dyn ArtifactStore,
+    id: &Digest,
+    manifest: &Manifest,
+    options: &CopyOptions,
+) -> Result<Vec<(Digest, Why)>> {
+    let mut leads_to = Vec::new();
+    if options.referrers {
+        let about = from.referrers(id).await?;
+        leads_to.extend(about.into_iter().map(|digest| (digest, Why::About(*id))));
+    }
+    if options.parents
+        && let Body::Names(named) = read_body(from, manifest, true).await?
+    {
+        leads_to.extend(named.into_iter().map(|digest| (digest, Why::Named)));
+    }
+    let subject = manifest.subject.iter().map(|of| (of.digest, Why::Linked(Link::Subject)));
+    leads_to.extend(subject);
+    Ok(leads_to)
+}
