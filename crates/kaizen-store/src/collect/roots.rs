@@ -106,6 +106,8 @@ impl Roots {
         let subject = entry.subject;
         if speaks_of_record(&entry.event) {
             self.records.insert(subject);
+            // It was put just before; a tag may be on what is long gone.
+            self.buried.remove(&subject);
         }
         match entry.event {
             Event::Removed { reason } => {
@@ -136,10 +138,12 @@ impl Roots {
             Event::Deployed { target, step } => {
                 self.targets.entry(target).or_default().push((step, subject));
             }
-            Event::Folded { .. } => self.snapshot = Some(subject),
+            Event::Folded { .. } => {
+                self.snapshot = Some(subject);
+                self.buried.remove(&subject);
+            }
             _ => {}
         }
-        self.buried.remove(&subject);
         for digest in entry.evidence.into_iter().chain([subject]) {
             let last = self.spoken_of.entry(digest).or_insert(entry.at);
             *last = entry.at.max(*last);

@@ -1,14 +1,18 @@
 //! Artefacts on object stores: requests that fail, writers that race, stores that cannot.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kaizen_core::record::Release;
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Records, async_trait, stream};
-use kaizen_store::{ObjectArtifacts, fsck};
+use kaizen_core::record::{Image, Occurrence, Release};
+use kaizen_core::{
+    Actor, ArtifactStore, AuditLog, Bytes, Digest, ErrorKind, OperationId, Payload, Records,
+    Timestamp, async_trait, stream,
+};
+use kaizen_store::{ObjectArtifacts, Retention, collect, fsck};
+use kaizen_testkit::MemoryLog;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -78,6 +82,10 @@ struct Failing {
     forgets_conditions: bool,
     /// How often the index was written.
     index_writes: AtomicI64,
+    /// An object that is not given out, while it is said here.
+    withheld: Mutex<Option<Path>>,
+    /// Whether a blob goes as somebody says that it is put again.
+    collects: AtomicBool,
 }
 
 impl fmt::Display for Failing {
@@ -94,7 +102,9 @@ impl Failing {
     fn new(how: How) -> Self {
         let left = Arc::new(AtomicI64::new(-1));
         let inner = InMemory::new();
-        Self { inner, left, how, forgets_conditions: false, index_writes: AtomicI64::new(0) }
+        let index_writes = AtomicI64::new(0);
+        let (withheld, collects) = (Mutex::default(), AtomicBool::new(false));
+        Self { inner, left, how, forgets_conditions: false, index_writes, withheld, collects }
     }
 
     fn fails(left: &AtomicI64) -> bool {
@@ -154,6 +164,10 @@ impl ObjectStore for Failing {
         if self.forgets_conditions {
             options.mode = PutMode::Overwrite;
         }
+        if location.as_ref().starts_with("touched/") && self.collects.swap(false, Ordering::SeqCst) {
+            let blob = location.as_ref().replace("touched/", "blobs/sha256/");
+            self.inner.delete(&Path::from(blob)).await?;
+        }
         if location.filename() == Some("index.json") {
             self.index_writes.fetch_add(1, Ordering::SeqCst);
             // A server takes a while, and others come meanwhile.
@@ -174,6 +188,9 @@ impl ObjectStore for Failing {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if !options.head && self.withheld.lock().unwrap().as_ref() == Some(location) {
+            return Err(lost());
+        }
         self.request(self.inner.get_opts(location, options)).await
     }
 
@@ -338,6 +355,77 @@ async fn manifests_that_are_put_at_the_same_time_share_a_write_of_the_index() {
     assert_eq!(store.manifests().await.unwrap().len(), 100);
     let writes = bucket.index_writes.load(Ordering::SeqCst) - before;
     assert!(writes <= 5, "the index was written {writes} times for 100 manifests");
+}
+
+fn blob(digest: &Digest) -> Path {
+    Path::from(format!("blobs/sha256/{}", digest.hex()))
+}
+
+#[tokio::test]
+async fn a_statement_that_the_store_does_not_give_for_now_is_read_again() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    let image = Image { release: id, platform: String::new(), manifest: id };
+    let about = store.put(&image, &[]).await.unwrap();
+    *bucket.withheld.lock().unwrap() = Some(blob(&about));
+    let other = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    assert_eq!(other.manifests().await.unwrap().len(), 2);
+    let error = other.referrers(&id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    *bucket.withheld.lock().unwrap() = None;
+    assert_eq!(other.referrers(&id).await.unwrap(), [about]);
+}
+
+#[tokio::test]
+async fn a_collection_stops_while_a_statement_cannot_be_read() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    let image = Image { release: id, platform: String::new(), manifest: id };
+    let rows = Payload::new("rows", "text/plain", "rows of a statement");
+    let about = store.put(&image, std::slice::from_ref(&rows)).await.unwrap();
+    let before = store.blobs().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let at = Timestamp::from_micros(0);
+    let now = Occurrence::new(at, Actor::system("test"), OperationId::new("collect", at));
+    let mut retention = Retention::default();
+    (retention.grace_s, retention.also) = (1, [id].into());
+    let log = MemoryLog::default();
+    *bucket.withheld.lock().unwrap() = Some(blob(&about));
+    // Also by somebody who sees the store for the first time.
+    for store in [store.clone(), ObjectArtifacts::open(bucket.clone(), "").await.unwrap()] {
+        let error = collect(&store, &log, &retention, &now, false).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    // Damaged, it is named: nobody knows what it was about.
+    let whole = bucket.inner.get(&blob(&about)).await.unwrap().bytes().await.unwrap();
+    *bucket.withheld.lock().unwrap() = None;
+    bucket.inner.put(&blob(&about), whole.slice(1..).into()).await.unwrap();
+    let error = collect(&store, &log, &retention, &now, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(&about.hex()), "{error}");
+    bucket.inner.put(&blob(&about), whole.into()).await.unwrap();
+    assert_eq!(log.size().await.unwrap(), 0);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    collect(&store, &log, &retention, &now, false).await.unwrap();
+    assert_eq!(store.blobs().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_collected_while_it_is_put_again_is_put_anew() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    for size in [10, 9 << 20] {
+        let bytes = Bytes::from(vec![4; size]);
+        let digest = store.put_blob(bytes.clone()).await.unwrap();
+        for expected in [Some(&digest), None] {
+            bucket.collects.store(true, Ordering::SeqCst);
+            let pieces = stream::chunked(bytes.clone(), 1 << 20);
+            store.put_stream(pieces, expected).await.unwrap();
+            assert!(store.get_blob(&digest).await.unwrap() == bytes, "{size} bytes, {expected:?}");
+        }
+    }
 }
 
 /// Several processes, each with its own view of the bucket, put at once.
