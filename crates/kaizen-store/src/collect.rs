@@ -179,9 +179,11 @@ impl Collection<'_> {
         let sizes = blobs.iter().map(|(digest, size, _)| (*digest, *size));
         let census = Census::read(self.store, sizes).await?;
         let there = blobs.iter().map(|(digest, ..)| *digest).collect();
+        let mut wanted = roots.kept(self.retention, self.occurrence.at);
+        wanted.extend(roots.snapshot(&there));
         let kept = BTreeSet::new();
         let mut marked = Marked { store: self.store, roots, census: &census, there, kept };
-        marked.spread(roots.kept(self.retention, self.occurrence.at)).await?;
+        marked.spread(wanted).await?;
         let reached = marked.kept.len() as u64;
         // What is being made just now: its maker has not spoken of it yet.
         let is_young = |put: Timestamp| put >= self.before;

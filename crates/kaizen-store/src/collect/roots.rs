@@ -24,8 +24,8 @@ pub(crate) struct Roots {
     holders: BTreeMap<(String, String), Vec<Digest>>,
     /// What was done at each target, in order.
     targets: BTreeMap<String, Vec<(String, Digest)>>,
-    /// The newest snapshot of the registry.
-    snapshot: Option<Digest>,
+    /// The snapshots of the registry, the newest last.
+    snapshots: Vec<Digest>,
     /// When a digest was last spoken of, other than to remove it.
     spoken_of: BTreeMap<Digest, Timestamp>,
     /// What was a record in the store.
@@ -139,7 +139,7 @@ impl Roots {
                 self.targets.entry(target).or_default().push((step, subject));
             }
             Event::Folded { .. } => {
-                self.snapshot = Some(subject);
+                self.snapshots.push(subject);
                 self.buried.remove(&subject);
             }
             _ => {}
@@ -187,10 +187,14 @@ impl Roots {
         needs
     }
 
+    /// The newest snapshot of the registry that is there.
+    pub(super) fn snapshot(&self, there: &BTreeSet<Digest>) -> Option<Digest> {
+        self.snapshots.iter().copied().rfind(|snapshot| there.contains(snapshot))
+    }
+
     /// What must be kept at this instant.
     pub(super) fn kept(&self, retention: &Retention, now: Timestamp) -> BTreeSet<Digest> {
         let mut kept: BTreeSet<_> = self.live(retention).map(|(_, digest)| digest).collect();
-        kept.extend(self.snapshot);
         let since = now.plus_seconds(-retention.spoken_of_s.max(0));
         let recent = self.spoken_of.iter().filter(|(_, at)| **at >= since);
         kept.extend(recent.map(|(digest, _)| *digest));

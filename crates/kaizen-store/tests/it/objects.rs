@@ -164,7 +164,8 @@ impl ObjectStore for Failing {
         if self.forgets_conditions {
             options.mode = PutMode::Overwrite;
         }
-        if location.as_ref().starts_with("touched/") && self.collects.swap(false, Ordering::SeqCst) {
+        if location.as_ref().starts_with("touched/") && self.collects.swap(false, Ordering::SeqCst)
+        {
             let blob = location.as_ref().replace("touched/", "blobs/sha256/");
             self.inner.delete(&Path::from(blob)).await?;
         }

@@ -235,7 +235,7 @@ impl World {
                 at,
                 actor: actor.clone(),
                 operation: OperationId::new("fill", at),
-                event: Event::Ran { step: "fill".into() },
+                event: Event::Configured,
                 subject: Digest::of(format!("{day} {number}")),
                 evidence: vec![],
             })
@@ -252,16 +252,16 @@ impl World {
     async fn new(log: Arc<dyn AuditLog>) -> Self {
         let clock = Arc::new(ManualClock::at(by(0).at));
         let store = Arc::new(MemoryStore::with_clock(clock.clone()));
-        let release = Release {
+        let release = |version| Release {
             name: "x".into(),
-            version: 1,
+            version,
             model: Digest::of("x"),
             service: Digest::of("x"),
             functions: vec![],
         };
         let payload = Payload::new("rows", "text/plain", "ada, 36");
         let erased = payload.descriptor().digest;
-        store.put(&release, &[payload]).await.unwrap();
+        store.put(&release(1), &[payload]).await.unwrap();
         store.remove_blob(&erased).await.unwrap();
         Self::fill(&*log, -9, 40).await;
         let reason = "erased: ada".to_owned();
@@ -274,7 +274,8 @@ impl World {
         let story = story(&*store, &*log).await.unwrap();
         let world = Self { store, log, story, erased };
         Self::fill(&*world.log, 20, 300).await;
-        let third = Digest::of("a third model");
+        // Any records do, as models and as deployments.
+        let third = world.store.put(&release(3), &[]).await.unwrap();
         let name = || Story::NAME.to_owned();
         world.enter(21, Event::Registered { name: name(), version: 3 }, third).await;
         let alias = Story::ALIAS.to_owned();
@@ -283,7 +284,8 @@ impl World {
         world.enter(21, moved, third).await;
         for number in 0..2 {
             let shifted = Event::Deployed { target: "here".into(), step: "shifted".into() };
-            world.enter(22, shifted, Digest::of(format!("deployment {number}"))).await;
+            let deployment = world.store.put(&release(10 + number), &[]).await.unwrap();
+            world.enter(22, shifted, deployment).await;
         }
         Self::fill(&*world.log, 30, 300).await;
         world.registry().snapshot(by(31)).await.unwrap();
