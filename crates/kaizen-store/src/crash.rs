@@ -15,7 +15,7 @@ use kaizen_core::record::Release;
 use kaizen_core::{ArtifactStore, Digest, Payload, Records};
 
 use crate::LocalStore;
-use crate::files::{Disk, Files, Output};
+use crate::files::{Disk, Files, Output, is_draft};
 
 /// A disk that stops working after some number of operations.
 #[derive(Debug, Default)]
@@ -141,7 +141,9 @@ fn step(state: &Mutex<State>) -> Result<(), bool> {
 impl FailingOutput {
     fn broken(&self) -> io::Error {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.not_written = state.written.get(self.number).map(|file| file.path.clone());
+        let file = state.written.get(self.number).map(|file| file.path.clone());
+        // Errors of drafts name the file that they were to become.
+        state.not_written = file.filter(|path| !is_draft(path));
         broken()
     }
 

@@ -247,8 +247,8 @@ impl Files for SlowToFail {
         Disk.create_dir(dir)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        Disk.write(path, bytes)
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Disk.create_new(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
