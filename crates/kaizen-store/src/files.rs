@@ -248,15 +248,6 @@ pub(crate) fn is_draft(path: &Path) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
-/// The bytes of a file, or `None` if there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(path, error)),
-    }
-}
-
 /// The bytes of a file, or `None` if there is none. More than `most` are [`ErrorKind::Limit`].
 pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     let file = match File::open(path) {

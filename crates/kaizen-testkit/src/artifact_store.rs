@@ -30,6 +30,7 @@ pub async fn suite(store: &dyn ArtifactStore) {
     a_manifest_needs_its_blobs(store).await;
     what_is_no_manifest_is_refused(store).await;
     a_subject_need_not_be_there(store).await;
+    a_subject_may_be_a_large_blob(store).await;
     referrers_are_all_and_in_order(store).await;
     manifests_are_listed_once_and_in_order(store).await;
     records_come_back_with_their_payloads(store).await;
@@ -337,6 +338,17 @@ pub async fn a_subject_need_not_be_there(store: &dyn ArtifactStore) {
     manifest.subject = Some(subject.clone());
     let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
     assert_eq!(store.referrers(&subject.digest).await.unwrap(), [id]);
+}
+
+/// A statement may be about a blob that is no manifest, and of any size.
+pub async fn a_subject_may_be_a_large_blob(store: &dyn ArtifactStore) {
+    let blob = store.put_blob(vec![11; Manifest::MAX_BYTES + 7].into()).await.unwrap();
+    let image =
+        kaizen_core::record::Image { release: blob, platform: String::new(), manifest: blob };
+    let id = store.put(&image, &[]).await.unwrap();
+    assert_eq!(store.referrers(&blob).await.unwrap(), [id]);
+    let subject = store.manifest(&id).await.unwrap().subject.unwrap();
+    assert_eq!(subject.size, Manifest::MAX_BYTES as u64 + 7);
 }
 
 /// The referrers of a digest are all manifests about it, by digest, and no others.

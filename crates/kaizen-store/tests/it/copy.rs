@@ -237,6 +237,7 @@ async fn a_source_that_says_another_size_each_time_makes_nobody_hold_more_than_t
     }
     from.victim = about;
     from.given.store(0, Ordering::SeqCst);
+    from.asked.store(0, Ordering::SeqCst);
     let error = from.describe(&about).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     for _ in 0..2 {
