@@ -34,9 +34,10 @@ async fn after_a_collection_every_view_is_made_of_what_is_left() {
     let before = events(&world).await;
     let mut retention = Retention::default();
     (retention.versions, retention.rollbacks) = (Some(1), Some(0));
-    (retention.spoken_of_s, retention.grace_s) = (0, 0);
+    (retention.spoken_of_s, retention.grace_s) = (0, 1);
     let at = Timestamp::from_micros(1_362_096_000_000_000).plus_seconds(400 * 86_400);
     let by = Occurrence::new(at, Actor::system("collector"), OperationId::new("collect", at));
+    world.clock.set(at);
     let (store, log) = (&*world.store, &*world.log);
     let collected = collect(store, log, &retention, &by, false).await.unwrap();
     assert!(collected.removed.iter().any(|(id, _)| *id == first), "{collected:?}");

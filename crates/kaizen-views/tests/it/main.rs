@@ -18,6 +18,8 @@ use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore, Story, story};
 /// The history of `kaizen_testkit::story`, in memory.
 struct World {
     store: Arc<MemoryStore>,
+    /// The clock of the store.
+    clock: Arc<ManualClock>,
     log: Arc<MemoryLog>,
     registry: Registry,
     story: Story,
@@ -26,10 +28,10 @@ struct World {
 impl World {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(0)));
-        let store = Arc::new(MemoryStore::with_clock(clock));
+        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
         let log = Arc::new(MemoryLog::default());
         let story = story(&*store, &*log).await.unwrap();
         let registry = Registry::new(store.clone(), log.clone());
-        Self { store, log, registry, story }
+        Self { store, clock, log, registry, story }
     }
 }
