@@ -148,12 +148,15 @@ impl Source {
     }
 }
 
+/// A piece that is being read, and what follows it.
+type Reading = JoinHandle<Result<Option<(Bytes, Source)>>>;
+
 /// The pieces of a file. One is read ahead.
 struct Pieces {
     runtime: Handle,
     what: String,
     /// `None` once the end is reached.
-    reading: Option<JoinHandle<Result<Option<(Bytes, Source)>>>>,
+    reading: Option<Reading>,
 }
 
 impl Pieces {

@@ -500,8 +500,8 @@ impl ArtifactStore for Busy {
 async fn last_word(log: &dyn AuditLog, digest: Digest) -> Option<Event> {
     let size = log.size().await.unwrap();
     let entries = log.read(0..size).await.unwrap().into_iter();
-    let of_it = entries.filter(|entry| entry.subject == digest).map(|entry| entry.event);
-    of_it.filter(|event| matches!(event, Event::Removed { .. } | Event::Restored)).last()
+    let mut of_it = entries.filter(|entry| entry.subject == digest).map(|entry| entry.event);
+    of_it.rfind(|event| matches!(event, Event::Removed { .. } | Event::Restored))
 }
 
 #[tokio::test]
