@@ -47,7 +47,7 @@ impl Roots {
     }
 
     /// Whether the log says that the digest was removed, and not since that it is there.
-    pub(super) fn is_buried(&self, digest: &Digest) -> bool {
+    pub(crate) fn is_buried(&self, digest: &Digest) -> bool {
         self.buried.contains_key(digest)
     }
 

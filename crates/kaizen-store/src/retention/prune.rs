@@ -68,7 +68,9 @@ impl LogRetention {
         held_by.retain(|(index, _)| *index < expired);
         let least = held_by.first().map_or(expired, |(index, _)| *index);
         let to = (least / WIDTH * WIDTH).max(from);
-        let said_again = tombstones(store, log, from..to).await?;
+        let mut said_again = tombstones(store, log, from..to).await?;
+        // What the log has spoken of since as if it were there is to be missed.
+        said_again.retain(|entry| roots.is_buried(&entry.subject));
         let pruned = LogPruned {
             from,
             to,

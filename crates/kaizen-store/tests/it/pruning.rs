@@ -452,3 +452,12 @@ fn walk(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     }
     found
 }
+
+#[tokio::test]
+async fn a_tombstone_that_was_taken_back_is_not_said_again() {
+    let world = World::new(Arc::new(MemoryLog::default())).await;
+    let (store, log) = (&*world.store, &*world.log);
+    world.enter(702, Event::Restored, world.erased).await;
+    let pruned = LogRetention::default().prune(store, log, &few(), &by(710), true).await.unwrap();
+    assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+}

@@ -597,7 +597,7 @@ fn entries_that_were_written_once_are_read_for_ever_and_written_the_same() {
         types.insert(value["event"]["type"].as_str().unwrap().to_owned());
     }
     let known = "alias_moved configured data_snapshot decided deployed drift_alarm erased evaluated \
-                 folded packaged ran registered released removed restored retrain_abandoned \
+                 folded packaged pruned ran registered released removed restored retrain_abandoned \
                  retrain_requested tagged trained";
     assert_eq!(types.into_iter().collect::<Vec<_>>().join(" "), known);
 }
