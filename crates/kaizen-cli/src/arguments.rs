@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kaizen_core::Digest;
 
 /// The types of entries.
-pub(crate) const KINDS: [&str; 19] = [
+pub(crate) const KINDS: [&str; 20] = [
     "alias_moved",
     "configured",
     "data_snapshot",
@@ -22,6 +22,7 @@ pub(crate) const KINDS: [&str; 19] = [
     "registered",
     "released",
     "removed",
+    "restored",
     "retrain_abandoned",
     "retrain_requested",
     "tagged",

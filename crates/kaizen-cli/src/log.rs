@@ -178,6 +178,7 @@ fn sentence(event: &Event) -> (String, Style) {
         Event::Pruned { first } => {
             (format!("pruned the log of the entries before {first}"), Style::Warn)
         }
+        Event::Restored => ("is there after all".to_owned(), Style::Plain),
         Event::Removed { reason } => (format!("removed for good: {reason}"), Style::Warn),
         Event::RetrainAbandoned { reason } => {
             (format!("gave up retraining: {reason}"), Style::Warn)

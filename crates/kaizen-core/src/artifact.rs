@@ -76,6 +76,18 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
         Ok(bytes)
     }
 
+    /// The same for a blob that a manifest names: another size than it says is
+    /// [`ErrorKind::Corrupt`].
+    async fn get_described(&self, blob: &Descriptor) -> Result<Bytes> {
+        self.get_bounded(&blob.digest, blob.size).await.map_err(|error| match error.kind() {
+            ErrorKind::Limit => {
+                let message = format!("blob {}: a manifest says it has fewer bytes", blob.digest);
+                Error::corrupt(message).with_source(error)
+            }
+            _ => error,
+        })
+    }
+
     /// Whether the blob is there, without reading it.
     async fn contains(&self, digest: &Digest) -> Result<bool> {
         Ok(self.size_of(digest).await?.is_some())
@@ -190,8 +202,7 @@ pub struct Stored<R> {
 impl<R: Record> Stored<R> {
     /// Reads a payload by its name; it has as many bytes as the manifest says.
     pub async fn payload(&self, store: &dyn ArtifactStore, name: &str) -> Result<Bytes> {
-        let layer = self.layer(name)?;
-        store.get_bounded(&layer.digest, layer.size).await
+        store.get_described(self.layer(name)?).await
     }
 
     /// Reads a payload by its name, as a stream: checked at its end, as
@@ -274,7 +285,7 @@ pub trait Records: ArtifactStore {
             return Err(Error::corrupt(format!("{what}: it has two payloads `{name}`")));
         }
         check_body(&what, manifest.config.size)?;
-        let body = self.get_bounded(&manifest.config.digest, manifest.config.size).await?;
+        let body = self.get_described(&manifest.config).await?;
         let record = serde_json::from_slice(&body).context(ErrorKind::Corrupt, what)?;
         Ok(Stored { id: *id, record, manifest })
     }

