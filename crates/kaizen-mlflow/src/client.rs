@@ -44,7 +44,9 @@ impl Server {
         }
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(&format!("{path}/api/2.0/mlflow/"));
+        // A proxy of the environment would be sent the token too, also on the way to this machine.
         let http = Client::builder()
+            .no_proxy()
             .timeout(TIME_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
             .build()

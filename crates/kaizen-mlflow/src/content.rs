@@ -44,7 +44,8 @@ pub(crate) struct Metric {
     pub(crate) key: String,
     value: f64,
     timestamp: i64,
-    /// Which evaluation of the model it is from, in the order of the log.
+    /// The log's index of the evaluation that it is from, which stays what it is when other
+    /// evaluations go.
     pub(crate) step: u64,
 }
 
@@ -132,19 +133,19 @@ pub(crate) async fn trainings(
 }
 
 impl Heard {
-    /// The evaluations of a model that the log knows, in its order.
+    /// The evaluations of a model that the log knows, in its order, each with its index there.
     async fn evaluations(
         &self,
         store: &dyn ArtifactStore,
         model: &Digest,
-    ) -> Result<Vec<(Timestamp, Evaluation)>> {
+    ) -> Result<Vec<(u64, Timestamp, Evaluation)>> {
         let about = store.referrers(model).await?.into_iter();
         let known = about.filter_map(|id| Some((*self.evaluated.get(&id)?, id)));
         let known: BTreeMap<(u64, Timestamp), Digest> = known.collect();
         let mut found = Vec::new();
-        for ((_, at), id) in known {
+        for ((index, at), id) in known {
             let evaluation = store.find::<Evaluation>(&id).await?;
-            found.extend(evaluation.map(|evaluation| (at, evaluation.record)));
+            found.extend(evaluation.map(|evaluation| (index, at, evaluation.record)));
         }
         Ok(found)
     }
@@ -178,7 +179,7 @@ fn training(
     model: &Model,
     set: Option<&TrainingSet>,
     (start, entry): (Timestamp, &Entry),
-    evaluations: &[(Timestamp, Evaluation)],
+    evaluations: &[(u64, Timestamp, Evaluation)],
 ) -> Training {
     let mut params = vec![
         pair("algorithm", &model.algorithm.name),
@@ -205,9 +206,9 @@ fn training(
         pair("mlflow.source.type", "JOB"),
     ];
     let mut metrics = Vec::new();
-    for (step, (at, evaluation)) in (0..).zip(evaluations) {
+    for (step, at, evaluation) in evaluations {
         let numbers = numbers(evaluation).into_iter();
-        let timestamp = millis(*at);
+        let (step, timestamp) = (*step, millis(*at));
         metrics.extend(numbers.map(|(key, value)| Metric { key, value, timestamp, step }));
     }
     let (params, tags) = (distinct(params), distinct(tags));

@@ -12,8 +12,9 @@ use crate::content::{CONTENT, MODEL, Metric, Training, pair, trainings};
 
 /// Exports the models of one name to an MLflow server.
 ///
-/// The server is spoken to without TLS, unless the host brings a client of its own that can. A token
-/// travels by plain HTTP only within this machine, or if that is asked for.
+/// The server is spoken to without TLS, and through no proxy, whatever the environment says, unless the
+/// host brings a client of its own. A token travels by plain HTTP only within this machine, or if that is
+/// asked for.
 #[derive(Clone, Debug)]
 pub struct MlflowExporter {
     pub(crate) server: Server,
@@ -35,6 +36,9 @@ pub struct Exported {
     /// Aliases that MLflow keeps for itself or cannot take, such as `latest` and `v2`: they are not
     /// there.
     pub refused_aliases: Vec<String>,
+    /// Aliases that point there to a version that is not from here: they were left as they are. Who
+    /// takes one away there has it set by the next export.
+    pub foreign_aliases: Vec<String>,
     /// Tags of versions that were set or taken away.
     pub tags: usize,
     /// Descriptions of versions to which an override was added.
@@ -124,8 +128,8 @@ impl MlflowExporter {
         if states.is_empty() {
             return Ok(exported);
         }
-        self.export_versions(name, &states, &runs, &mut exported).await?;
-        self.export_aliases(name, registry, &mut exported).await?;
+        let ours = self.export_versions(name, &states, &runs, &mut exported).await?;
+        self.export_aliases(name, registry, &ours, &mut exported).await?;
         Ok(exported)
     }
 

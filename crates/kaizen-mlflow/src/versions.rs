@@ -1,6 +1,6 @@
 //! Versions of a registered model, and their aliases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kaizen_core::{Digest, Error, ErrorKind, Result};
 use kaizen_store::{Registry, VersionState};
@@ -11,13 +11,22 @@ use crate::export::{Exported, MlflowExporter, tags_of, text};
 
 /// At most this many pages of versions are read.
 const MAX_PAGES: usize = 1_000;
-/// Every tag of a version with this at its front is ours. One that is not wanted any more goes.
-const OURS: &str = "kaizen.";
+/// A version's tags stand there with this at their front. One that is not wanted any more goes.
+const TAG: &str = "kaizen.tag.";
+/// The tag that a version was set above its gates.
+const OVERRIDDEN: &str = "kaizen.overridden";
 /// At most this many characters in an alias.
 const MAX_ALIAS: usize = 255;
 
 /// At most this many characters in a description.
 const MAX_DESCRIPTION: usize = 5_000;
+
+/// The versions that bear our tag.
+#[derive(Default)]
+struct Ours {
+    by_model: BTreeMap<String, Known>,
+    numbers: BTreeSet<String>,
+}
 
 /// A version that bears our tag, as it is in MLflow.
 struct Known {
@@ -27,21 +36,23 @@ struct Known {
 }
 
 impl MlflowExporter {
+    /// Gives the numbers in MLflow of all versions that are ours, also of those that are known here
+    /// no more.
     pub(crate) async fn export_versions(
         &self,
         name: &str,
         states: &[VersionState],
         runs: &BTreeMap<Digest, String>,
         exported: &mut Exported,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<String>> {
         match self.server.post("registered-models/create", &json!({ "name": name })).await {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let mut known = self.known_versions(name).await?;
+        let Ours { mut by_model, mut numbers } = self.known_versions(name).await?;
         for state in states {
             let model = state.version.model;
-            let number = match known.remove(&model.to_string()) {
+            let number = match by_model.remove(&model.to_string()) {
                 Some(known) => {
                     self.bring_up_to_date(name, state, &known, exported).await?;
                     known.number
@@ -59,9 +70,10 @@ impl MlflowExporter {
                     text(&made, &["model_version", "version"])?
                 }
             };
+            numbers.insert(number.clone());
             exported.numbers.insert(state.version.version, number);
         }
-        Ok(())
+        Ok(numbers)
     }
 
     /// Sets the tags that are not as they are here, takes those away that are here no more, and adds
@@ -82,7 +94,7 @@ impl MlflowExporter {
                 exported.tags += 1;
             }
         }
-        let ours = known.tags.keys().filter(|key| key.starts_with(OURS));
+        let ours = known.tags.keys().filter(|key| key.starts_with(TAG) || *key == OVERRIDDEN);
         for key in ours.filter(|key| !wanted.iter().any(|pair| pair.key == **key)) {
             let body = json!({ "name": name, "version": number, "key": key });
             match self.server.delete("model-versions/delete-tag", &body).await {
@@ -99,10 +111,9 @@ impl MlflowExporter {
         Ok(())
     }
 
-    /// The versions that bear our tag, by model.
-    async fn known_versions(&self, name: &str) -> Result<BTreeMap<String, Known>> {
+    async fn known_versions(&self, name: &str) -> Result<Ours> {
         let filter = format!("name = '{name}'");
-        let (mut known, mut token) = (BTreeMap::new(), String::new());
+        let (mut ours, mut token) = (Ours::default(), String::new());
         for _ in 0..MAX_PAGES {
             let mut query = vec![("filter", filter.as_str()), ("max_results", "1000")];
             if !token.is_empty() {
@@ -114,22 +125,26 @@ impl MlflowExporter {
                 if let Some(model) = tags.get(MODEL) {
                     let description = version["description"].as_str().unwrap_or_default();
                     let (number, description) = (text(version, &["version"])?, description.into());
-                    known.insert(model.clone(), Known { number, description, tags });
+                    ours.numbers.insert(number.clone());
+                    ours.by_model.insert(model.clone(), Known { number, description, tags });
                 }
             }
             token = page["next_page_token"].as_str().unwrap_or_default().to_owned();
             if token.is_empty() {
-                return Ok(known);
+                return Ok(ours);
             }
         }
         let message = format!("versions of `{name}` in MLflow: over {MAX_PAGES} pages");
         Err(Error::new(ErrorKind::Limit, message))
     }
 
+    /// Moves the aliases. One that points to a version that is not among `ours` was given by people,
+    /// who may be serving what it points to: it stays.
     pub(crate) async fn export_aliases(
         &self,
         name: &str,
         registry: &Registry,
+        ours: &BTreeSet<String>,
         exported: &mut Exported,
     ) -> Result<()> {
         let found = self.server.get("registered-models/get", &[("name", name)]).await?;
@@ -146,7 +161,11 @@ impl MlflowExporter {
                 continue;
             }
             let Some(number) = exported.numbers.get(&version.version) else { continue };
-            if there.get(alias.as_str()) != Some(number) {
+            let holder = there.get(alias.as_str());
+            if let Some(holder) = holder.filter(|holder| !ours.contains(*holder)) {
+                tracing::warn!(name, alias, holder, "the alias in MLflow is somebody else's");
+                exported.foreign_aliases.push(alias);
+            } else if holder != Some(number) {
                 let body = json!({ "name": name, "alias": alias, "version": number });
                 self.server.post("registered-models/alias", &body).await?;
                 exported.aliases += 1;
@@ -175,9 +194,9 @@ fn is_alias(alias: &str) -> bool {
 fn tags_for(state: &VersionState) -> Vec<Pair> {
     let version = state.version.version;
     let mut tags = vec![pair(MODEL, state.version.model), pair("kaizen.version", version)];
-    tags.extend(state.tags.iter().map(|(key, value)| pair(&format!("kaizen.tag.{key}"), value)));
+    tags.extend(state.tags.iter().map(|(key, value)| pair(&format!("{TAG}{key}"), value)));
     if let Some(mark) = state.overrides.last() {
-        tags.push(pair("kaizen.overridden", mark));
+        tags.push(pair(OVERRIDDEN, mark));
     }
     tags
 }
