@@ -16,7 +16,6 @@ mod verify;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 #[allow(unused_imports, reason = "the pages of this file name it")]
 use kaizen_core::ErrorKind;
@@ -69,8 +68,6 @@ struct Inner {
     dir: PathBuf,
     files: Arc<dyn Files>,
     signing: Signing,
-    /// How long a signer may take.
-    sign_within: Duration,
     /// How large a journal is made.
     journal_bytes: u64,
     lock_file: LockFile,

@@ -10,6 +10,7 @@ mod verify;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[cfg(doc)]
 use kaizen_core::ErrorKind;
@@ -25,7 +26,7 @@ use crate::objects::Folder;
 use crate::pruning::Pruning;
 use crate::queue::{Queue, Request};
 use crate::random::random;
-use crate::signing::Signing;
+use crate::signing::{SIGN_WITHIN, Signing};
 use crate::tail::unread;
 use crate::tlog_proof::TlogProof;
 use crate::verify::Verified;
@@ -73,6 +74,7 @@ pub struct ObjectLogBuilder {
     prefix: String,
     signers: Vec<Arc<dyn Signer>>,
     accepted: Vec<LogKeys>,
+    sign_within: Duration,
 }
 
 impl ObjectLogBuilder {
@@ -90,6 +92,15 @@ impl ObjectLogBuilder {
         self
     }
 
+    /// How long a signer whose key is not in this process may take for a commit; 30 seconds if it
+    /// is not said. An append whose signature does not come in time fails with
+    /// [`ErrorKind::Unavailable`], and has not happened.
+    #[must_use]
+    pub fn sign_within(mut self, limit: Duration) -> Self {
+        self.sign_within = limit;
+        self
+    }
+
     /// Opens the log.
     ///
     /// # Errors
@@ -98,7 +109,7 @@ impl ObjectLogBuilder {
     pub async fn open(self) -> Result<ObjectLog> {
         let log = ObjectLog(Arc::new(Inner {
             folder: Folder::new(self.store, &self.prefix)?,
-            signing: Signing::new(self.signers, self.accepted)?,
+            signing: Signing::new(self.signers, self.accepted, self.sign_within)?,
             writer: random()?,
             attempts: AtomicU64::default(),
             state: tokio::sync::Mutex::default(),
@@ -150,8 +161,13 @@ impl ObjectLog {
         prefix: &str,
         signer: Arc<dyn Signer>,
     ) -> ObjectLogBuilder {
-        let prefix = prefix.to_owned();
-        ObjectLogBuilder { store, prefix, signers: vec![signer], accepted: Vec::new() }
+        ObjectLogBuilder {
+            store,
+            prefix: prefix.to_owned(),
+            signers: vec![signer],
+            accepted: Vec::new(),
+            sign_within: SIGN_WITHIN,
+        }
     }
 
     /// Reads the whole log below this prefix again and checks every byte of it, as

@@ -2,18 +2,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result, Signer};
+use tokio::runtime::Handle;
 
+use crate::files::blocking;
 use crate::log_keys::LogKeys;
 use crate::note::{self, VerifierKey, checkpoint_text};
 use crate::witness::{Cosignature, WitnessPolicy};
 
+/// How long signers may take that is not said otherwise.
+pub(crate) const SIGN_WITHIN: Duration = Duration::from_secs(30);
+
 /// The signers of a log and its keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signing {
     /// None, if the log is only read.
-    signers: Vec<One>,
+    signers: Arc<Vec<One>>,
+    /// How long they may take, all together.
+    within: Duration,
     /// That of the first signer.
     key: VerifierKey,
     keys: LogKeys,
@@ -41,13 +51,26 @@ impl One {
     }
 }
 
+/// A note with this text, signed by all of these.
+async fn sign(signers: &[One], text: &str) -> Result<String> {
+    let mut signatures = Vec::with_capacity(signers.len());
+    for one in signers {
+        signatures.push((&one.key, one.sign(text).await?));
+    }
+    Ok(note::seal(text, signatures))
+}
+
 impl Signing {
-    /// All of these sign; what was signed by `accepted` keys is read too.
+    /// All of these sign, within so long; what was signed by `accepted` keys is read too.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] if they have different names.
-    pub(crate) fn new(signers: Vec<Arc<dyn Signer>>, accepted: Vec<LogKeys>) -> Result<Self> {
+    pub(crate) fn new(
+        signers: Vec<Arc<dyn Signer>>,
+        accepted: Vec<LogKeys>,
+        within: Duration,
+    ) -> Result<Self> {
         let mut known = Vec::with_capacity(signers.len());
         let mut keys: Option<LogKeys> = None;
         for signer in signers {
@@ -64,13 +87,13 @@ impl Signing {
         }
         let key = known.first().map(|one| one.key.clone());
         let key = key.ok_or_else(|| Error::internal("log: no signer"))?;
-        Ok(Self { signers: known, key, keys })
+        Ok(Self { signers: Arc::new(known), within, key, keys })
     }
 
     /// Nobody signs.
     pub(crate) fn of_reader(keys: LogKeys) -> Result<Self> {
         let key = keys.first().ok_or_else(|| Error::invalid("log: no key to read it by"))?;
-        Ok(Self { signers: Vec::new(), key: key.clone(), keys })
+        Ok(Self { signers: Arc::default(), within: SIGN_WITHIN, key: key.clone(), keys })
     }
 
     /// The key of the first signer.
@@ -92,28 +115,65 @@ impl Signing {
         Err(Error::refused(format!("log `{name}`: opened without a private key")))
     }
 
-    /// Whether signing waits for nobody.
-    pub(crate) fn is_local(&self) -> bool {
-        self.signers.iter().all(|one| one.signer.is_local())
-    }
-
     /// The note of a checkpoint, signed by all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Signing::sign`].
     pub(crate) async fn seal(&self, size: u64, root: &Digest) -> Result<String> {
         self.sign(&checkpoint_text(self.keys.name(), size, root)).await
+    }
+
+    /// The same for a thread that may block.
+    pub(crate) fn seal_blocking(&self, size: u64, root: &Digest) -> Result<String> {
+        self.sign_blocking(&checkpoint_text(self.keys.name(), size, root))
     }
 
     /// A note with this text, signed by all.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`] if the log is only read.
+    /// [`ErrorKind::Refused`] if the log is only read; [`ErrorKind::Unavailable`] if a signer takes
+    /// too long.
     pub(crate) async fn sign(&self, text: &str) -> Result<String> {
-        self.may_write()?;
-        let mut signatures = Vec::with_capacity(self.signers.len());
-        for one in &self.signers {
-            signatures.push((&one.key, one.sign(text).await?));
+        if let Some(note) = self.sign_at_once(text) {
+            return note;
         }
-        Ok(note::seal(text, signatures))
+        let (signing, text) = (self.clone(), text.to_owned());
+        blocking(move || signing.sign_blocking(&text)).await
+    }
+
+    fn sign_blocking(&self, text: &str) -> Result<String> {
+        if let Some(note) = self.sign_at_once(text) {
+            return note;
+        }
+        let (sender, signed) = mpsc::sync_channel(1);
+        let (signers, text) = (Arc::clone(&self.signers), text.to_owned());
+        // On the executor: it may be that every thread that may block is at work already.
+        let signing = Handle::current().spawn(async move {
+            // Whoever waited may have gone.
+            let _ = sender.send(sign(&signers, &text).await);
+        });
+        signed.recv_timeout(self.within).unwrap_or_else(|error| {
+            signing.abort();
+            let why = match error {
+                RecvTimeoutError::Timeout => {
+                    format!("no signature within {} s", self.within.as_secs_f64())
+                }
+                RecvTimeoutError::Disconnected => "it was cut off while it signed".to_owned(),
+            };
+            let message = format!("signer `{}`: {why}", self.key.name());
+            Err(Error::new(ErrorKind::Unavailable, message))
+        })
+    }
+
+    /// Signs, if that waits for nobody.
+    fn sign_at_once(&self, text: &str) -> Option<Result<String>> {
+        if let Err(error) = self.may_write() {
+            return Some(Err(error));
+        }
+        let local = self.signers.iter().all(|one| one.signer.is_local());
+        if local { sign(&self.signers, text).now_or_never() } else { None }
     }
 
     /// Checks a checkpoint of this log, read from `place`.
@@ -167,7 +227,7 @@ impl Signing {
     /// The text of a note, if one of ours has not signed it.
     pub(crate) fn unsigned(&self, note: &str) -> Result<Option<String>> {
         let (text, signatures) = note::parse_note(note)?;
-        for One { key, .. } in &self.signers {
+        for One { key, .. } in self.signers.iter() {
             if !key.signed(text, &signatures)? {
                 return Ok(Some(text.to_owned()));
             }

@@ -14,12 +14,10 @@ use super::{Inner, LocalLog};
 use crate::files::{Disk, Files, blocking};
 use crate::log_keys::LogKeys;
 use crate::queue::Queue;
-use crate::signing::Signing;
+use crate::signing::{SIGN_WITHIN, Signing};
 
 /// 27,000 entries of 300 bytes.
 const JOURNAL_BYTES: u64 = 8 << 20;
-/// How long a signer may take that is not said otherwise.
-const SIGN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Opens a [`LocalLog`] with more than one key, or with another journal.
 #[derive(Debug)]
@@ -79,7 +77,6 @@ pub(super) async fn reader(dir: PathBuf, keys: LogKeys) -> Result<LocalLog> {
         dir,
         files: Arc::new(Disk),
         signing: Signing::of_reader(keys)?,
-        sign_within: SIGN_WITHIN,
         journal_bytes: JOURNAL_BYTES,
         state: Mutex::default(),
         tiles: Mutex::default(),
@@ -146,8 +143,7 @@ impl LocalLogBuilder {
             journal: JournalFile::new(self.dir.join("journal"), true),
             dir: self.dir,
             files: self.files,
-            signing: Signing::new(self.signers, self.accepted)?,
-            sign_within: self.sign_within,
+            signing: Signing::new(self.signers, self.accepted, self.sign_within)?,
             journal_bytes: self.journal_bytes,
             state: Mutex::default(),
             tiles: Mutex::default(),

@@ -1,10 +1,8 @@
 //! How an append becomes durable.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use kaizen_core::{Checkpoint, Context, Digest, Error, ErrorKind, Result};
-use tokio::runtime::Handle;
+use kaizen_core::{Checkpoint, Context, ErrorKind, Result};
 
 use super::journal;
 use super::journal_file::Opened;
@@ -68,33 +66,11 @@ impl Inner {
             return Ok(answers);
         }
         let (size, root) = (additions.peaks.size(), additions.peaks.root());
-        let note = self.sign(size, root)?;
+        // Nobody else can write meanwhile, in any process, so it is waited for only so long.
+        let note = self.signing.seal_blocking(size, &root)?;
         let origin = self.signing.keys().name().to_owned();
         self.put(additions, Checkpoint::new(origin, size, root, note), &held)?;
         Ok(answers)
-    }
-
-    /// The signed note of a head. Nobody else can write meanwhile, in any process, so it is waited
-    /// for only so long.
-    fn sign(self: &Arc<Self>, size: u64, root: Digest) -> Result<String> {
-        if self.signing.is_local()
-            && let Some(note) = self.signing.seal(size, &root).now_or_never()
-        {
-            return note;
-        }
-        let log = Arc::clone(self);
-        let (sender, signed) = mpsc::sync_channel(1);
-        // On the executor: it may be that every thread that may block is at work already.
-        let signing = Handle::current().spawn(async move {
-            // Whoever waited may have gone.
-            let _ = sender.send(log.signing.seal(size, &root).await);
-        });
-        signed.recv_timeout(self.sign_within).unwrap_or_else(|_| {
-            signing.abort();
-            let (name, seconds) = (self.signing.key().name(), self.sign_within.as_secs_f64());
-            let message = format!("signer `{name}`: no signature within {seconds} s");
-            Err(Error::new(ErrorKind::Unavailable, message))
-        })
     }
 
     /// Makes the additions durable: in the journal, if they have room there, else in tiles.

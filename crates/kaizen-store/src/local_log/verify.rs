@@ -20,7 +20,8 @@ const TRIES: u32 = 16;
 
 /// Checks any log in the tlog-tiles layout, whatever its entries are: the checkpoint's signature
 /// by one of `keys`, the root over all entries, every tile and every partial tile. `entry` is given
-/// each entry with its index, in their order, and may refuse it.
+/// each entry with its index, in their order, and may refuse it. Of a log of ours that was pruned,
+/// the entries that stayed.
 ///
 /// Files beyond the checkpoint belong to a publication that never happened, and are passed over.
 ///
@@ -41,10 +42,13 @@ where
         let path = dir.join("checkpoint");
         let checkpoint = published(&path, &note_at(&path)?, &keys)?;
         let (folder, size) = (Folder(dir), checkpoint.size);
-        let mut reader = Reader::new(&folder, 0..size, Pruning::default());
+        let mark = read(&folder.0.join(MARK), MARK_BYTES as u64)?;
+        let source: &dyn Source = &folder;
+        let pruning = source.pruning(mark.as_deref(), size)?;
+        let mut reader = Reader::new(source, pruning.first..size, pruning);
         reader.verify(&checkpoint, &|_, _| Ok(()), Some(&mut entry))?;
         folder.check_older_forms(size, &reader)?;
-        Ok(Verified::of(size, 0, checkpoint))
+        Ok(Verified::of(size, pruning.first, checkpoint))
     })
     .await
 }

@@ -107,12 +107,12 @@ impl Inner {
             // else's; a write that failed may have been done, or be done only now. The journal
             // knows. It is asked on the very state that is built on: what comes after that, and
             // the next write, exclude each other.
-            if let Some(tried) = tried.take() {
-                if self.is_done(state, &attempt, &tried).await? {
-                    return Ok(tried.answers);
+            if let Some(last) = &mut tried {
+                if self.is_done(state, &attempt, last).await? {
+                    return Ok(std::mem::take(&mut last.answers));
                 }
-                failures += u32::from(tried.error.is_some());
-                if let Some(error) = tried.error.filter(|_| failures > RETRIES) {
+                failures += u32::from(last.error.is_some());
+                if let Some(error) = last.error.take().filter(|_| failures > RETRIES) {
                     return Err(error);
                 }
             }
@@ -128,7 +128,16 @@ impl Inner {
                 return Ok(answers);
             }
             let (size, root) = (additions.peaks.size(), additions.peaks.root());
+            // Whoever reads does not wait for the signature.
+            let version = state.version.clone();
+            drop(slot);
             let note = self.signing.seal(size, &root).await?;
+            let mut slot = self.state.lock().await;
+            let state = slot.as_mut().ok_or_else(unread)?;
+            if state.version != version {
+                // Somebody else committed meanwhile, and what was signed is no head any more.
+                continue;
+            }
             let mut entries = state.recent();
             entries.extend(additions.entries.iter().cloned());
             let (bytes, attempts) = state.journal(&entries, &note, Some(attempt))?;

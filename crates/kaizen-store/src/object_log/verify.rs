@@ -17,9 +17,10 @@ use crate::verify::{Reader, Source, Verified, of_this_log, outline, published, t
 
 /// How many objects are read at the same time.
 const AT_ONCE: usize = 16;
+/// How often a log is read anew that was pruned while it was read.
+const AGAIN: u32 = 3;
 
 /// The small objects of a log as they were at one time.
-#[derive(PartialEq, Eq)]
 struct Seen {
     note: Bytes,
     journal: Bytes,
@@ -53,7 +54,8 @@ impl Seen {
 
 /// Checks the log in this folder.
 pub(super) async fn log(folder: Folder, keys: LogKeys) -> Result<Verified> {
-    for _ in 0..TRIES {
+    let mut tries = 0;
+    loop {
         let seen = Seen::at_one_time(&folder).await?;
         let objects = Objects { folder: folder.clone(), handle: Handle::current() };
         let keys = keys.clone();
@@ -66,17 +68,16 @@ pub(super) async fn log(folder: Folder, keys: LogKeys) -> Result<Verified> {
         })
         .await?;
         match found {
-            // It may have been published or pruned while it was read.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                if Seen::at_one_time(&folder).await? == seen {
+            // What is published stays as it is, unless it was pruned while it was read.
+            Err(error) if error.kind() == ErrorKind::Corrupt && tries < AGAIN => {
+                if Seen::at_one_time(&folder).await?.mark == seen.mark {
                     return Err(error);
                 }
+                tries += 1;
             }
             found => return found,
         }
     }
-    let message = format!("{}: it changes all the time", folder.place(JOURNAL));
-    Err(Error::new(ErrorKind::Unavailable, message))
 }
 
 fn check(objects: &Objects, seen: &Seen, keys: &LogKeys) -> Result<Verified> {

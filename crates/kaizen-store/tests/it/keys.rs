@@ -1,11 +1,15 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kaizen_core::{AuditLog, ErrorKind, Signer};
-use kaizen_store::{Ed25519Signer, LocalLog};
+use kaizen_store::{Ed25519Signer, LocalLog, ObjectLog};
 use kaizen_testkit::audit_log::entry;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
 #[tokio::test]
 async fn a_generated_key_is_its_owners_only_and_opens_again() {
@@ -165,6 +169,13 @@ fn a_name_that_the_note_format_cannot_hold_is_invalid() {
 struct Remote {
     key: Ed25519Signer,
     does: Mutex<Does>,
+    asked: AtomicU64,
+}
+
+impl Remote {
+    fn new(key: Ed25519Signer) -> Self {
+        Self { key, does: Mutex::new(Does::Sign), asked: AtomicU64::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -188,6 +199,7 @@ impl Signer for Remote {
         // It takes more than one turn of the executor.
         tokio::task::yield_now().await;
         let does = *self.does.lock().unwrap();
+        self.asked.fetch_add(1, Ordering::SeqCst);
         match does {
             Does::Sign => self.key.sign(message).await,
             Does::Hang => std::future::pending().await,
@@ -202,8 +214,8 @@ impl Signer for Remote {
 async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let key = || Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
-    let signer = Arc::new(Remote { key: key(), does: Mutex::new(Does::Sign) });
-    let limit = std::time::Duration::from_millis(100);
+    let signer = Arc::new(Remote::new(key()));
+    let limit = Duration::from_millis(100);
     let log = LocalLog::builder(dir.path(), signer.clone()).sign_within(limit);
     let log = log.open().await.unwrap();
     let other = LocalLog::open(dir.path(), Arc::new(key())).await.unwrap();
@@ -223,4 +235,31 @@ async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     *signer.does.lock().unwrap() = Does::Sign;
     assert_eq!(log.append(&[entry(3)], None).await.unwrap(), 3..4);
     LocalLog::verify(dir.path(), log.key()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_signer_that_hangs_stops_nobody_who_reads_an_object_log() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let key = Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
+    let signer = Arc::new(Remote::new(key));
+    let limit = Duration::from_secs(2);
+    let log = ObjectLog::builder(store, "audit", signer.clone()).sign_within(limit);
+    let log = log.open().await.unwrap();
+    log.append(&[entry(0)], None).await.unwrap();
+    *signer.does.lock().unwrap() = Does::Hang;
+    let asked = signer.asked.load(Ordering::SeqCst);
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move { log.append(&[entry(1)], None).await }
+    });
+    while signer.asked.load(Ordering::SeqCst) == asked {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.read(0..1).await.unwrap(), [entry(0)]);
+    assert!(!appending.is_finished());
+    let error = appending.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("signer `example.com/log`: no signature"), "{error}");
+    *signer.does.lock().unwrap() = Does::Sign;
+    assert_eq!(log.append(&[entry(2)], None).await.unwrap(), 1..2);
 }

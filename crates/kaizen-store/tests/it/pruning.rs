@@ -11,7 +11,7 @@ use kaizen_core::{
 use kaizen_store::merkle::{leaf_hash, root, verify_consistency};
 use kaizen_store::{
     Ed25519Signer, LocalLog, LogRetention, ObjectLog, Registry, Retention, WitnessPolicy, collect,
-    lineage,
+    lineage, verify_tiles,
 };
 use kaizen_testkit::audit_log::{self, entry};
 use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore, Story, story};
@@ -96,6 +96,7 @@ async fn what_stays_of_a_pruned_log_is_proven_and_checked_and_what_lacks_is_name
     let copy = scratch.path().join("copy");
     log.export(&copy).await.unwrap();
     assert_eq!(LocalLog::verify(&copy, log.key()).await.unwrap(), whole);
+    assert_eq!(verify_tiles(&copy, log.key(), |_, _| Ok(())).await.unwrap(), whole);
     let going_on = LocalLog::open(&copy, signer()).await.unwrap();
     assert_eq!(going_on.first().await.unwrap(), 1_024);
     going_on.append(&[entry(1)], Some(2_001)).await.unwrap();
