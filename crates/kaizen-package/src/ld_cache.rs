@@ -79,8 +79,7 @@ pub(crate) mod tests {
     #[test]
     fn the_cache_of_this_machine_holds_its_libraries() {
         let Ok(cache) = std::fs::read("/etc/ld.so.cache") else {
-            println!("skipped: no /etc/ld.so.cache");
-            return;
+            return kaizen_testkit::judge::absent("there is no /etc/ld.so.cache");
         };
         for path in paths(&cache, "libc.so.6") {
             assert!(std::path::Path::new(&path).exists(), "{path}");
