@@ -159,9 +159,10 @@ pub(crate) struct Models {
     /// Only versions that a person set above the gates.
     #[arg(long)]
     pub(crate) overridden: bool,
-    /// At most so many.
-    #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
-    pub(crate) limit: usize,
+    /// At most so many. If this is not given: 1,000 in a table, which says if there are more, and all
+    /// in JSON.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
     /// Show every move of every alias, and every tag that was set or taken away.
     #[arg(long)]
     pub(crate) history: bool,

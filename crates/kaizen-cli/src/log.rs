@@ -21,6 +21,7 @@ pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<(), F
         return Ok(out.json(&json!({
             "origin": verified.origin,
             "size": verified.size.to_string(),
+            "pruned": verified.pruned.to_string(),
             "root": verified.root,
             "checkpoint": verified.checkpoint.note,
             "witnesses": cosigned.iter().map(|c| &c.witness).collect::<Vec<_>>(),
@@ -29,11 +30,21 @@ pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<(), F
     let mut rows = vec![
         vec![cell("log", Style::Quiet), cell(&verified.origin, Style::Strong)],
         vec![cell("entries", Style::Quiet), cell(verified.size, Style::Plain)],
+        pruned_row(verified.pruned),
         vec![cell("root", Style::Quiet), cell(verified.root, Style::Plain)],
     ];
     rows.extend(cosigned.iter().map(witness_row));
     rows.push(vec![cell("state", Style::Quiet), cell("verified, to the last byte", Style::Good)]);
     Ok(out.table(&rows)?)
+}
+
+/// How many entries are known by their hashes alone.
+fn pruned_row(pruned: u64) -> Vec<Cell> {
+    let text = match pruned {
+        0 => cell("none", Style::Plain),
+        _ => cell(format!("the first {pruned}; their hashes are there"), Style::Warn),
+    };
+    vec![cell("pruned", Style::Quiet), text]
 }
 
 /// A witness that cosigned, and when.

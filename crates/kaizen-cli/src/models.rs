@@ -13,6 +13,10 @@ use crate::failed::Failed;
 use crate::open::version_of;
 use crate::print::{Cell, Printer, Style, cell, instant};
 
+/// So many versions are in a table if nothing else is asked for. JSON is for programs, which would not
+/// see that a list is cut: it has all.
+const MAX_ROWS: usize = 1_000;
+
 /// What happened to a name.
 #[derive(Serialize)]
 struct History {
@@ -27,9 +31,11 @@ pub(crate) async fn list(
     out: &mut Printer<'_>,
 ) -> Result<(), Failed> {
     let registry = place.registry().await?;
-    let mut found = registry.search(&search(models)).await?;
-    let is_cut = found.len() > models.limit;
-    found.truncate(models.limit);
+    let limit = models.limit.unwrap_or(if out.is_json() { usize::MAX } else { MAX_ROWS });
+    // One more, to know whether there are more.
+    let mut found = registry.search(&search(models).limit(limit.saturating_add(1))).await?;
+    let is_cut = found.len() > limit;
+    found.truncate(limit);
     let mut history = BTreeMap::new();
     if models.history {
         for state in &found {
@@ -47,7 +53,7 @@ pub(crate) async fn list(
     let names = ["name", "version", "model", "registered (UTC)", "aliases", "", "tags"];
     out.list(&names, found.iter().map(row).collect(), "no such versions")?;
     if is_cut {
-        let text = format!("there are more: these are the first {}; see --limit", models.limit);
+        let text = format!("there are more: these are the first {limit}; see --limit");
         out.line(&[cell(text, Style::Warn)])?;
     }
     for mark in found.iter().flat_map(|state| state.overrides.iter().map(move |m| (state, m))) {
@@ -70,8 +76,7 @@ pub(crate) async fn list(
 }
 
 fn search(models: &Models) -> Search {
-    // One more, to know whether there are more.
-    let mut search = Search::new().limit(models.limit.saturating_add(1));
+    let mut search = Search::new();
     if let Some(part) = &models.name {
         search = search.name_part(part);
     }

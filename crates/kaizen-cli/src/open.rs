@@ -1,5 +1,6 @@
 //! Opening what the arguments name.
 
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -43,16 +44,25 @@ impl Place {
         Ok(Arc::new(self.local_log().await?))
     }
 
-    /// The log, if there is one: what was pulled has come without.
+    /// The log, if there is one: what was pulled has come without. A log that lost a part of itself is
+    /// none that is not there: it is an error.
     pub(crate) async fn log_if_any(&self) -> Result<Option<Arc<dyn AuditLog>>, Failed> {
-        match self.has_log() {
+        match self.has_log()? {
             true => self.log().await.map(Some),
             false => Ok(None),
         }
     }
 
-    fn has_log(&self) -> bool {
-        self.log.join("checkpoint").is_file()
+    /// Whether anything is where the log should be.
+    fn has_log(&self) -> Result<bool> {
+        match std::fs::read_dir(&self.log) {
+            Ok(mut files) => Ok(files.next().is_some()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                let message = format!("log {}: it cannot be looked into", self.log.display());
+                Err(Error::new(ErrorKind::Unavailable, message).with_source(error))
+            }
+        }
     }
 
     pub(crate) async fn local_log(&self) -> Result<LocalLog, Failed> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kaizen_core::{ArtifactStore, Context, Digest, Error, ErrorKind, Progress, Result};
 use kaizen_oci::{DockerConfig, Options, Proxy, Reference, RemoteRegistry, Transport};
-use kaizen_store::{Copied, CopyOptions, LocalStore};
+use kaizen_store::{Copied, CopyOptions, Link, LocalStore, SkipReason, Skipped};
 use serde_json::json;
 
 use crate::arguments::{Place, Pull, Push, Way, digits};
@@ -79,7 +79,7 @@ impl Way {
 async fn open(reference: &Reference, plain_http: bool) -> Result<RemoteRegistry> {
     let mut options = Options::default();
     options.credentials = Arc::new(DockerConfig::from_env().await?);
-    options.proxy = Some(Proxy::from_env());
+    options.proxy = Some(Proxy::from_env()?);
     if plain_http {
         options.transport = Transport::Http;
     }
@@ -106,6 +106,8 @@ async fn record(place: &Place, store: &dyn ArtifactStore, what: &str) -> Result<
     Ok(version.context(ErrorKind::NotFound, format!("`{what}`: nothing has this name"))?.1.model)
 }
 
+/// Says what a copy did, and what it left out; an error, after that, if something is missing that was
+/// asked for.
 fn print(
     id: &Digest,
     repository: &str,
@@ -113,21 +115,95 @@ fn print(
     out: &mut Printer<'_>,
 ) -> Result<(), Failed> {
     if out.is_json() {
-        return Ok(out.json(&json!({
+        let skipped = copied.skipped.iter().map(|skipped| {
+            let (link, reason) = (link(skipped.link).0, reason(skipped.reason).0);
+            json!({ "digest": skipped.digest, "link": link, "reason": reason })
+        });
+        out.json(&json!({
             "id": id,
             "repository": repository,
             "manifests": copied.manifests,
             "blobs": copied.blobs.to_string(),
             "bytes": copied.bytes.to_string(),
             "present": copied.present.to_string(),
-        }))?);
+            "skipped": skipped.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let (size, present) = (bytes(copied.bytes), copied.present);
+        let travelled = format!("{} blobs, {size}", copied.blobs);
+        let mut rows = vec![
+            vec![cell("record", Style::Quiet), cell(id, Style::Strong)],
+            vec![cell("repository", Style::Quiet), cell(repository, Style::Plain)],
+            vec![cell("travelled", Style::Quiet), cell(travelled, Style::Plain)],
+            vec![cell("was there", Style::Quiet), cell(format!("{present} blobs"), Style::Plain)],
+        ];
+        rows.extend(copied.skipped.iter().map(|skipped| {
+            let (link, reason) = (link(skipped.link).1, reason(skipped.reason).1);
+            let text = format!("{}, {link}: {reason}", skipped.digest);
+            vec![cell("left out", Style::Quiet), cell(text, Style::Warn)]
+        }));
+        out.table(&rows)?;
     }
-    let (size, present) = (bytes(copied.bytes), copied.present);
-    let blobs = copied.blobs;
-    Ok(out.table(&[
-        vec![cell("record", Style::Quiet), cell(id, Style::Strong)],
-        vec![cell("repository", Style::Quiet), cell(repository, Style::Plain)],
-        vec![cell("travelled", Style::Quiet), cell(format!("{blobs} blobs, {size}"), Style::Plain)],
-        vec![cell("was there", Style::Quiet), cell(format!("{present} blobs"), Style::Plain)],
-    ])?)
+    // Statements were asked for, and one is listed that cannot be had. A statement may outlive what it
+    // is about, and what is no record of ours, or about something else, nobody has asked for.
+    let is_lost = |one: &&Skipped| one.link == Link::Referrer && one.reason == SkipReason::Missing;
+    match copied.skipped.iter().filter(is_lost).count() {
+        0 => Ok(()),
+        lost => {
+            let what = if lost == 1 { "statement is" } else { "statements are" };
+            let message = format!("{repository}: {lost} {what} listed and missing at the source");
+            Err(Error::not_found(message).into())
+        }
+    }
+}
+
+/// For programs, and for people.
+fn link(link: Link) -> (&'static str, &'static str) {
+    match link {
+        Link::Subject => ("subject", "what a record is about"),
+        Link::Referrer => ("referrer", "a statement"),
+        _ => ("other", "a record"),
+    }
+}
+
+/// For programs, and for people.
+fn reason(reason: SkipReason) -> (&'static str, &'static str) {
+    match reason {
+        SkipReason::Missing => ("missing", "MISSING at the source"),
+        SkipReason::NoRecord => ("no_record", "no record that is copied"),
+        SkipReason::AboutAnother => ("about_another", "about something else"),
+        _ => ("other", "not copied"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kaizen_core::Silent;
+    use kaizen_store::copy;
+    use kaizen_testkit::{MemoryLog, MemoryStore, story};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_copy_left_out_is_shown_in_text_and_json() {
+        let (from, to) = (MemoryStore::default(), MemoryStore::default());
+        let story = story(&from, &MemoryLog::default()).await.unwrap();
+        let id = story.evaluations[0];
+        // The subject of one of the records that it leads to is a blob, and no record.
+        let copied = copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+        let [skipped] = &copied.skipped[..] else { panic!("{:?}", copied.skipped) };
+        let shown = |json: bool| {
+            let mut out = String::new();
+            let mut printer = Printer::new(&mut out, json, false);
+            print(&id, "r.example/late", &copied, &mut printer).unwrap();
+            out
+        };
+        let (text, left) = (shown(false), skipped.digest);
+        let line =
+            format!("left out    {left}, what a record is about: no record that is copied\n");
+        assert!(text.contains(&line), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
+        let skipped = json!([{ "digest": left, "link": "subject", "reason": "no_record" }]);
+        assert_eq!(json["skipped"], skipped);
+    }
 }

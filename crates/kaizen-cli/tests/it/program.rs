@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kaizen_core::record::Release;
-use kaizen_core::{AuditLog as _, Payload, Records as _, Signer as _};
+use kaizen_core::record::{Occurrence, Release};
+use kaizen_core::{
+    Actor, AuditLog as _, Digest, Entry, Event, OperationId, Payload, Records as _, Signer as _,
+    Timestamp,
+};
 use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, WitnessKey, WitnessPolicy};
 use kaizen_testkit::{Story, judge, story};
 use serde_json::Value;
@@ -30,6 +33,25 @@ impl Place {
         let story = story(&store, &log).await.unwrap();
         assert_eq!(log.size().await.unwrap(), 22);
         Self { dir, key, story }
+    }
+
+    /// Its log, to be written to.
+    async fn log(&self) -> LocalLog {
+        let signer = Ed25519Signer::from_seed("example.com/models", [7; 32]).unwrap();
+        LocalLog::open(self.dir.path().join("log"), Arc::new(signer)).await.unwrap()
+    }
+
+    /// Enters as many versions of the name `many`.
+    async fn register(&self, versions: u32) -> LocalLog {
+        let log = self.log().await;
+        let entries = (1..=versions).map(|version| {
+            let Occurrence { at, actor, operation } = later();
+            let event = Event::Registered { name: "many".into(), version };
+            let subject = Digest::of(version.to_string());
+            Entry { at, actor, operation, event, subject, evidence: vec![] }
+        });
+        log.append(&entries.collect::<Vec<_>>(), None).await.unwrap();
+        log
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -56,6 +78,11 @@ impl Place {
         assert!(!output.status.success(), "{arguments:?}");
         (output.status.code().unwrap(), stderr(&output))
     }
+}
+
+fn later() -> Occurrence {
+    let at = Timestamp::from_micros(1_370_000_000_000_000);
+    Occurrence::new(at, Actor::person("ada"), OperationId::new("later", at))
 }
 
 fn stderr(output: &Output) -> String {
@@ -92,6 +119,49 @@ async fn a_log_is_verified_with_its_public_key_alone() {
     let (_, said) = place.refused(&["log", "show", "--log", "nowhere"]);
     assert!(said.contains("log nowhere: there is none"), "{said}");
     assert!(!place.dir.path().join("nowhere").exists(), "looking makes nothing");
+}
+
+#[tokio::test]
+async fn a_log_that_was_pruned_says_of_how_many_entries() {
+    let place = Place::new().await;
+    assert_eq!(place.json(&["log", "verify"])["pruned"], "0");
+    assert!(place.text(&["log", "verify"]).contains("pruned   none\n"));
+    let log = place.register(600).await;
+    log.publish().await.unwrap();
+    log.prune(256, &later()).await.unwrap();
+    let json = place.json(&["log", "verify"]);
+    assert_eq!((&json["size"], &json["pruned"]), (&"623".into(), &"256".into()));
+    let text = place.text(&["log", "verify"]);
+    assert!(text.contains("pruned   the first 256; their hashes are there\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_list_for_programs_is_never_cut_unless_that_is_asked_for() {
+    let place = Place::new().await;
+    place.register(1_001).await;
+    let count = |more: &[&str]| {
+        let found = place.json(&[&["models", "many"], more].concat());
+        found.as_array().unwrap().len()
+    };
+    assert_eq!((count(&[]), count(&["--limit", "1000"])), (1_001, 1_000));
+    let text = place.text(&["models", "many"]);
+    assert!(text.contains("there are more: these are the first 1000; see --limit"), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_checkpoint_is_not_taken_for_none() {
+    let place = Place::new().await;
+    let id = place.story.models[1].hex();
+    let checkpoint = place.dir.path().join("log/checkpoint");
+    std::fs::rename(&checkpoint, place.dir.path().join("gone")).unwrap();
+    let (code, said) = place.refused(&["lineage", &id]);
+    assert!(code == 1 && said.contains("log log: there is none"), "{said}");
+    let without = place.text(&["lineage", &id, "--without-log"]);
+    // A folder in which there is nothing is no log, and a file is none either.
+    std::fs::create_dir(place.dir.path().join("empty")).unwrap();
+    assert_eq!(place.text(&["lineage", &id, "--log", "empty"]), without);
+    let (code, said) = place.refused(&["lineage", &id, "--log", "gone"]);
+    assert!(code == 1 && said.contains("log gone: it cannot be looked into"), "{said}");
 }
 
 #[tokio::test]
@@ -271,6 +341,44 @@ async fn a_push_or_pull_that_cannot_be_is_explained() {
         let (code, said) = place.refused(&arguments);
         assert!(code == 1 && said.contains(&address.to_string()), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_read_stops_a_push() {
+    let place = Place::new().await;
+    let mut push = place.command(&["push", "late@champion", "registry.invalid/late:1"]);
+    let output = push.env("HTTPS_PROXY", "http://ann:se{cret}@p:3128").output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("proxy: HTTPS_PROXY") && !said.contains("cret"), "{said}");
+}
+
+/// A registry lists a decision, and has lost it.
+#[tokio::test]
+async fn what_a_pull_leaves_out_is_named_and_is_no_success() {
+    let Some(program) = judge::variable("KAIZEN_REGISTRY_PROGRAM") else { return };
+    let place = Place::new().await;
+    let registry = Registry::start(&program, place.dir.path());
+    let there = format!("{}/late:2", registry.address);
+    place.text(&["push", "late@champion", &there, "--referrers"]);
+    let lost = place.story.decisions[1];
+    let revisions = "registry/docker/registry/v2/repositories/late/_manifests/revisions/sha256";
+    std::fs::remove_dir_all(place.dir.path().join(revisions).join(lost.hex())).unwrap();
+    drop(registry);
+    let registry = Registry::start(&program, place.dir.path());
+    let there = format!("{}/late:2", registry.address);
+    let pull = ["pull", &there, "--store", "other", "--referrers"];
+    let output = place.command(&pull).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(text.contains(&format!("{lost}, a statement: MISSING at the source")), "{text}");
+    let output = place.command(&[&pull[..], &["--json"]].concat()).output().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let skipped = json["skipped"].as_array().unwrap();
+    let skipped = skipped.iter().find(|one| one["digest"] == lost.to_string()).unwrap();
+    assert_eq!((&skipped["link"], &skipped["reason"]), (&"referrer".into(), &"missing".into()));
+    // Without what is missing it is whole.
+    place.text(&["pull", &there, "--store", "third"]);
 }
 
 /// A registry that forgets the first upload that is sent in chunks, as Debian's does when a
