@@ -49,36 +49,44 @@ pub(crate) enum Body {
 }
 
 /// The digests that the body of a manifest names. `with_history` says whether what the record came
-/// after is among them. The body of a record of Kaizen's must be JSON; what others put there names
-/// nothing if it is not.
+/// after is among them. A body that is no JSON names nothing and never will, whoever put it there:
+/// else one that others put into a store would stop its collection for ever.
 pub(crate) async fn read_body(
     store: &dyn ArtifactStore,
     manifest: &Manifest,
     with_history: bool,
 ) -> Result<Body> {
-    let own = manifest.artifact_type.as_deref().is_some_and(record::is_artifact_type);
+    let own = is_own(manifest);
     let (digest, size) = (&manifest.config.digest, manifest.config.size);
-    let what = format!("body {digest}");
     // A media type may have parameters after it.
     let kind = manifest.config.media_type.split(';').next().unwrap_or_default().trim_end();
-    if !own && (!kind.ends_with("json") || size > record::MAX_BODY_BYTES) {
-        return Ok(Body::Names(Vec::new()));
+    let nothing = |why: &str| {
+        if own {
+            tracing::warn!(%digest, size, why, "body of a record names nothing");
+        }
+        Ok(Body::Names(Vec::new()))
+    };
+    if !own && !kind.ends_with("json") {
+        return nothing("no JSON");
     }
     if size > record::MAX_BODY_BYTES {
-        let most = record::MAX_BODY_BYTES;
-        return Err(Error::new(ErrorKind::Limit, format!("{what}: {size} bytes, over {most}")));
+        return nothing("too large");
     }
     let body = match store.get_bounded(digest, size).await {
         Ok(body) => body,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Body::Missing),
         Err(error) => return Err(error),
     };
-    digest.check(&body, &what)?;
+    digest.check(&body, &format!("body {digest}"))?;
     match names_in(&body, with_history) {
         Some(names) => Ok(Body::Names(names)),
-        None if own => Err(Error::corrupt(format!("{what}: it is no JSON that can be read"))),
-        None => Ok(Body::Names(Vec::new())),
+        None => nothing("no JSON that can be read"),
     }
+}
+
+/// Whether a manifest says that it is a record of Kaizen's, which has a body of JSON.
+pub(crate) fn is_own(manifest: &Manifest) -> bool {
+    manifest.artifact_type.as_deref().is_some_and(record::is_artifact_type)
 }
 
 /// The digests that a JSON document names, each once, in order; `None` if it is none.

@@ -1,5 +1,6 @@
 //! Collection of garbage: what no alias, no deployment and no rule of retention reaches goes.
 
+mod arrivals;
 mod census;
 mod needed;
 mod roots;
@@ -13,6 +14,7 @@ use kaizen_core::{
 };
 
 use crate::closure::{Body, read_body};
+use arrivals::Arrivals;
 use census::Census;
 pub(crate) use roots::Roots;
 
@@ -46,7 +48,7 @@ pub struct Retention {
     pub spoken_of_s: i64,
     /// What was put in the last so many seconds, by the clock of the store; at least one. It must
     /// be longer than any writer takes from its first blob to its manifest and its entry in the
-    /// log.
+    /// log; on an object store never less than a minute while others write.
     pub grace_s: i64,
     /// Further digests: records, or blobs that no record names.
     pub also: BTreeSet<Digest>,
@@ -91,7 +93,8 @@ pub struct Collected {
 /// period is kept, with all that it reaches.
 ///
 /// What is a record, and what it is about, is told from its bytes: every blob of at most 4 MiB is
-/// read, and the index is not relied upon.
+/// read, and the index is not relied upon. What a manifest reaches that is put while the collection
+/// runs is kept too, as far as it was put before the last look ahead of each removal.
 ///
 /// A tombstone for each digest is appended to the log before it is removed, by compare-and-set on a
 /// log that speaks of none of what is to go. If a blob was put again in between and stays, an entry
@@ -126,15 +129,24 @@ pub async fn collect(
     let mut roots = Roots::default();
     for _ in 0..TRIES {
         roots.read(store, log).await?;
+        let taken = gone.keys().filter(|digest| roots.is_restored(digest)).copied().collect();
+        if collection.bury_again(taken, &mut roots).await? {
+            continue;
+        }
+        let arrivals = Arrivals::of(store).await?;
         let Marks { mut found, doomed, wrongly_buried } = collection.mark(&roots).await?;
         if dry_run {
             return Ok(found);
         }
-        let restored = collection.entries(&Event::Restored, wrongly_buried);
+        let restored = collection.entries(&Event::Restored, wrongly_buried.iter().copied());
         let Some(seen) = collection.append(&restored, roots.size(), &found).await? else {
             continue;
         };
-        if !collection.remove(&roots, &found, &doomed, seen, &mut gone).await? {
+        // Another collection may have removed it before it could see that entry.
+        if collection.bury_again(wrongly_buried, &mut roots).await? {
+            continue;
+        }
+        if !collection.remove(&roots, &found, &doomed, seen, arrivals, &mut gone).await? {
             continue;
         }
         let taken = found.removed.iter().filter(|(digest, _)| gone.contains_key(digest)).count();
@@ -209,26 +221,67 @@ impl Collection<'_> {
         Ok(Marks { found, doomed, wrongly_buried })
     }
 
+    /// Says again that these were removed, of which the log says that they are there, if they are
+    /// not; whether any is not. The log is read anew.
+    async fn bury_again(&self, digests: Vec<Digest>, roots: &mut Roots) -> Result<bool> {
+        if digests.is_empty() {
+            return Ok(false);
+        }
+        let removed = Event::Removed { reason: GARBAGE.to_owned() };
+        for _ in 0..TRIES {
+            roots.read(self.store, self.log).await?;
+            let mut gone = Vec::new();
+            for digest in digests.iter().filter(|digest| roots.is_restored(digest)) {
+                gone.extend((!self.store.contains(digest).await?).then_some(*digest));
+            }
+            let mut seen = roots.size();
+            let tombstones = self.entries(&removed, gone);
+            let mut pages = tombstones.chunks(PAGE as usize).peekable();
+            while let Some(page) = pages.peek() {
+                match self.log.append(page, Some(seen)).await {
+                    Ok(indices) => seen = indices.end,
+                    Err(error) if error.kind() == ErrorKind::Conflict => break,
+                    Err(error) => return Err(error),
+                }
+                pages.next();
+            }
+            if pages.peek().is_none() {
+                return Ok(!tombstones.is_empty());
+            }
+        }
+        Err(Error::conflict(format!("collection: the log moved on {TRIES} times")))
+    }
+
     /// Removes what is to go; whether all of it was seen to. If the log speaks of any of it
-    /// meanwhile, the rest stays until everything has been looked at anew.
+    /// meanwhile, or a manifest that reaches any of it is put, the rest stays until everything has
+    /// been looked at anew.
     async fn remove(
         &self,
         roots: &Roots,
         found: &Collected,
         doomed: &Doomed,
         mut seen: u64,
+        mut arrivals: Arrivals,
         gone: &mut BTreeMap<Digest, u64>,
     ) -> Result<bool> {
         let removed = Event::Removed { reason: GARBAGE.to_owned() };
-        for batch in doomed.manifests.chunks(BATCH).chain(doomed.blobs.chunks(BATCH)) {
+        let of_manifests = doomed.manifests.len().div_ceil(BATCH);
+        let batches = doomed.manifests.chunks(BATCH).chain(doomed.blobs.chunks(BATCH));
+        for (nth, batch) in batches.enumerate() {
+            let old = if nth < of_manifests { doomed.manifests.as_slice() } else { &[] };
             let unburied = batch.iter().filter(|(_, buried)| !buried).map(|(digest, _)| *digest);
             let tombstones = self.entries(&removed, unburied);
             let Some(now) = self.append(&tombstones, seen, found).await? else {
                 return Ok(false);
             };
             seen = now;
+            // Last of all: what it names was there when it was put.
+            if self.are_put_again(old, gone).await? || arrivals.reach(self.store, found).await? {
+                return Ok(false);
+            }
             let batch: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let taken = self.store.remove_stale(&batch, self.before).await?;
+            arrivals.forget(&taken);
             for digest in &taken {
                 gone.extend(found.size_of(digest).map(|size| (*digest, size)));
             }
@@ -238,13 +291,34 @@ impl Collection<'_> {
                 let of_us = !roots.is_buried(&digest) || roots.is_garbage(&digest);
                 stay.extend((is_there && of_us).then_some(digest));
             }
+            // A manifest that was put again reaches what is still to go.
+            let anew = !old.is_empty() && !stay.is_empty();
             let restored = self.entries(&Event::Restored, stay);
             let Some(now) = self.append(&restored, seen, found).await? else {
                 return Ok(false);
             };
             seen = now;
+            if anew {
+                return Ok(false);
+            }
         }
         Ok(true)
+    }
+
+    /// Whether any of these manifests, which are to go, was put since all was looked at.
+    async fn are_put_again(
+        &self,
+        old: &[(Digest, bool)],
+        gone: &BTreeMap<Digest, u64>,
+    ) -> Result<bool> {
+        if old.is_empty() {
+            return Ok(false);
+        }
+        let old: BTreeSet<_> = old.iter().map(|(digest, _)| *digest).collect();
+        let young = self.store.dated_blobs().await?.into_iter().filter(|(digest, _, put)| {
+            *put >= self.before && old.contains(digest) && !gone.contains_key(digest)
+        });
+        Ok(young.count() > 0)
     }
 
     fn entries(&self, event: &Event, of: impl IntoIterator<Item = Digest>) -> Vec<Entry> {
@@ -260,15 +334,16 @@ impl Collection<'_> {
     }
 
     /// Appends entries to a log of `seen` entries, and gives its size after them; `None` if others
-    /// have spoken since of something that is to go.
+    /// have spoken since of something that is to go, or that is spoken of here.
     async fn append(&self, all: &[Entry], seen: u64, found: &Collected) -> Result<Option<u64>> {
         let mut seen = seen;
+        let own: BTreeSet<_> = all.iter().map(|entry| entry.subject).collect();
         let mut left = all.chunks(PAGE as usize).peekable();
         for _ in 0..TRIES {
             let size = self.log.size().await?;
             for entry in self.log.read(seen..size).await? {
                 let mut named = std::iter::once(&entry.subject).chain(&entry.evidence);
-                if named.any(|digest| found.size_of(digest).is_some()) {
+                if named.any(|digest| found.size_of(digest).is_some() || own.contains(digest)) {
                     return Ok(None);
                 }
             }

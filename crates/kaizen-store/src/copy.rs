@@ -131,18 +131,20 @@ pub enum SkipReason {
 ///
 /// Blobs that the target has do not travel, so a copy that was cut off goes on where it was. Every
 /// blob is checked against its digest and its size on the way. A manifest is put after its blobs and
-/// after the records that it is about and was made from, as far as these come along, and the record
-/// itself last: a target that has the record has all of it. Progress is reported under the task
+/// after the records that it was made from, as far as these come along, and the record itself last: a
+/// target that has the record has all of it. What is said about a record is put before it, so for a
+/// while, or if the copy is cut off, there are statements about what is not there yet. Progress is reported under the task
 /// `copy`, in bytes of blobs that the target lacked.
 ///
-/// What the record is about need not be in the source, and of what is said to be about it only what
+/// What a record is about comes along if the source has it, as a record or as a blob. It need not be
+/// in the source, and of what is said to be about it only what
 /// is there and is about it comes along; what was left out is in [`Copied::skipped`].
 ///
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`] if the source lacks the record or a blob; [`ErrorKind::Corrupt`] if the
-/// source gives other bytes, of whatever; [`ErrorKind::Limit`] if there are over 1,000,000 records,
-/// or their manifests have over 256 MiB. What the target has by then is whole.
+/// source gives other bytes, of whatever, or the target keeps other bytes than it is given; [`ErrorKind::Limit`] if there are over 1,000,000 records,
+/// or blobs, those counted that are not there, or their manifests have over 256 MiB. What the target has by then is whole.
 pub async fn copy(
     from: &dyn ArtifactStore,
     to: &dyn ArtifactStore,
@@ -153,20 +155,29 @@ pub async fn copy(
     let Plan { manifests, blobs, skipped } = Plan::of(from, id, options).await?;
     let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
     let looked = stream::iter(blobs.values().map(|blob| async move {
-        let there = is_there(to, blob, options.verify).await?;
-        Ok::<_, Error>((!there).then_some(blob))
+        let there = look(to, blob, options.verify).await?;
+        Ok::<_, Error>((there != There::Whole).then_some((blob, there)))
     }));
     let mut looked = pin!(looked.buffer_unordered(concurrency));
     let mut missing = Vec::new();
     while let Some(blob) = looked.next().await {
         missing.extend(blob?);
     }
-    let total = missing.iter().map(|blob| blob.size).sum();
+    let total = missing.iter().map(|(blob, _)| blob.size).sum();
     let mut copied = Copied { skipped, ..Copied::default() };
     let done = Arc::new(AtomicU64::new(0));
     let report = || progress.report("copy", done.load(Ordering::Relaxed), Some(total));
     report();
-    let travelling = missing.iter().map(|blob| carry(from, to, blob, &done));
+    let travelling = missing.iter().map(|(blob, there)| {
+        let done = &done;
+        async move {
+            let travelled = carry(from, to, blob, done).await?;
+            if *there == There::Otherwise {
+                heals(to, blob, options.verify).await?;
+            }
+            Ok(travelled)
+        }
+    });
     let mut travelling = pin!(stream::iter(travelling).buffer_unordered(concurrency));
     loop {
         // Whatever wakes this has moved bytes, or may have.
@@ -188,23 +199,43 @@ pub async fn copy(
     Ok(copied)
 }
 
-/// Whether the target need not be given this blob.
-async fn is_there(to: &dyn ArtifactStore, blob: &Descriptor, verify: bool) -> Result<bool> {
-    if to.size_of(&blob.digest).await? != Some(blob.size) {
-        return Ok(false);
-    }
-    if !verify {
-        return Ok(true);
+/// What the target has of a blob.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    Whole,
+    /// Other bytes, or another number of them.
+    Otherwise,
+    Missing,
+}
+
+/// Looks whether the target need not be given this blob.
+async fn look(to: &dyn ArtifactStore, blob: &Descriptor, verify: bool) -> Result<There> {
+    match to.size_of(&blob.digest).await? {
+        None => return Ok(There::Missing),
+        Some(size) if size != blob.size => return Ok(There::Otherwise),
+        Some(_) if !verify => return Ok(There::Whole),
+        Some(_) => {}
     }
     let mut pieces = to.get_stream(&blob.digest).await?;
     loop {
         match kaizen_core::stream::next(&mut pieces).await.transpose() {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(true),
-            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            Ok(None) => return Ok(There::Whole),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(There::Otherwise),
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Looks once more at a blob of which the target had something else: it may take what it has for
+/// the right one, and refuse to be given another.
+async fn heals(to: &dyn ArtifactStore, blob: &Descriptor, verify: bool) -> Result<()> {
+    if look(to, blob, verify).await? == There::Whole {
+        return Ok(());
+    }
+    let digest = blob.digest;
+    let message = format!("blob {digest}: the target keeps other bytes under that digest");
+    Err(Error::corrupt(message))
 }
 
 /// Gives the target a blob; how many bytes travelled, if it wanted them.

@@ -9,11 +9,12 @@ use std::fmt;
 use futures_util::{StreamExt as _, stream};
 use kaizen_core::{
     ArtifactStore, AuditLog, Bytes, Descriptor, Digest, Error, ErrorKind, Manifest, Result,
-    async_trait,
+    async_trait, record,
 };
 
+use crate::closure::{is_own, names_in};
 use crate::local_store::check_layout;
-use needs::Spoken;
+pub(crate) use needs::Spoken;
 
 /// How many blobs are read at the same time.
 const BLOBS: usize = 4;
@@ -52,7 +53,7 @@ pub enum Fault {
     Unlisted,
     /// A put that never ended left it behind; collection clears it away.
     Unfinished,
-    /// It does not belong there.
+    /// It does not belong there, or is the body of a record and no JSON.
     Stranger,
 }
 
@@ -176,6 +177,7 @@ pub async fn fsck(store: &dyn Layout, log: Option<&dyn AuditLog>) -> Result<Chec
         None => Spoken::default(),
     };
     check.index(&blobs, &read, &spoken).await?;
+    check.bodies(&blobs, &read).await?;
     needs::check(&mut check.checked, &blobs, &read, &spoken);
     let mut checked = check.checked;
     checked.problems.sort_unstable();
@@ -291,6 +293,33 @@ impl Check<'_> {
         let mut found = problem(blob_file(&digest), fault, format!("{error:#}"));
         found.digest = Some(digest);
         self.checked.problems.push(found);
+    }
+
+    /// Names bodies of records that are no JSON: nobody knows what they lead to, and collection
+    /// takes them to lead nowhere.
+    async fn bodies(&mut self, blobs: &BTreeMap<Digest, u64>, read: &Read) -> Result<()> {
+        for (id, (manifest, _)) in read.manifests.iter().filter(|(_, (of, _))| is_own(of)) {
+            let (body, size) = (manifest.config.digest, manifest.config.size);
+            if blobs.get(&body) != Some(&size) || read.damaged.contains(&body) {
+                continue;
+            }
+            let names = match size <= record::MAX_BODY_BYTES {
+                true => match self.store.get_bounded(&body, size).await {
+                    Ok(bytes) => names_in(&bytes, true),
+                    // It went meanwhile.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                },
+                false => None,
+            };
+            if names.is_none() {
+                let detail = format!("the body of record {id} is no JSON that can be read");
+                let mut found = problem(blob_file(&body), Fault::Stranger, detail);
+                found.digest = Some(body);
+                self.found(found);
+            }
+        }
+        Ok(())
     }
 
     async fn index(

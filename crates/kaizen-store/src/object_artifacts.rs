@@ -24,9 +24,9 @@ use listing::Listing;
 /// How many requests run at the same time on behalf of one call.
 const REQUESTS: usize = 16;
 
-/// Whoever names a blob that was put longer ago than this says that it is put now: much shorter
-/// than any grace period of a collection, and much longer than a put takes.
-const FRESH_S: i64 = 3600;
+/// Whoever names a blob that was put longer ago than this, in seconds, says that it is put now. No
+/// grace period of a collection may be shorter.
+const FRESH_S: i64 = 60;
 
 /// An OCI image layout in a folder of an object store: `oci-layout`, `index.json`,
 /// `blobs/sha256/HEX`.
@@ -202,9 +202,9 @@ impl Inner {
     /// short time before `now`, by the clock of the store.
     async fn has_blobs_of(&self, manifest: &Manifest, id: Digest, now: Timestamp) -> Result<()> {
         let check = |wanted: Descriptor| async move {
-            let lost = format!("manifest {id}: its blob {} is not in the store", wanted.digest);
+            let lost = || format!("manifest {id}: its blob {} is not in the store", wanted.digest);
             let meta = self.head(&blob(&wanted.digest)).await?;
-            let meta = meta.context(ErrorKind::NotFound, lost)?;
+            let meta = meta.context(ErrorKind::NotFound, lost())?;
             if meta.size != wanted.size {
                 let (blob, said, found) = (wanted.digest, wanted.size, meta.size);
                 return Err(Error::invalid(format!(
@@ -213,6 +213,9 @@ impl Inner {
             }
             if at(&meta) < now.plus_seconds(-FRESH_S) {
                 self.touch(&wanted.digest).await?;
+                // A collection that had not seen that may have taken it.
+                let meta = self.head(&blob(&wanted.digest)).await?;
+                meta.context(ErrorKind::NotFound, lost())?;
             }
             Ok(())
         };

@@ -31,6 +31,8 @@ pub(crate) struct Roots {
     /// What was a record in the store.
     records: BTreeSet<Digest>,
     buried: BTreeMap<Digest, Tombstone>,
+    /// Of what the last word is that it is there after all.
+    restored: BTreeSet<Digest>,
 }
 
 /// The last word of the log on a digest is that it was removed.
@@ -54,6 +56,11 @@ impl Roots {
     /// Whether a collection says that the digest was removed.
     pub(super) fn is_garbage(&self, digest: &Digest) -> bool {
         self.buried.get(digest).is_some_and(|tombstone| tombstone.as_garbage)
+    }
+
+    /// Whether the last word of the log on the digest is that it is there after all.
+    pub(super) fn is_restored(&self, digest: &Digest) -> bool {
+        self.restored.contains(digest)
     }
 
     /// Whether a blob that was put at this instant has its tombstone: it was there before it.
@@ -108,15 +115,18 @@ impl Roots {
             self.records.insert(subject);
             // It was put just before; a tag may be on what is long gone.
             self.buried.remove(&subject);
+            self.restored.remove(&subject);
         }
         match entry.event {
             Event::Removed { reason } => {
                 let tombstone = Tombstone { at: entry.at, as_garbage: reason == GARBAGE };
                 self.buried.insert(subject, tombstone);
+                self.restored.remove(&subject);
                 return;
             }
             Event::Restored => {
                 self.buried.remove(&subject);
+                self.restored.insert(subject);
                 return;
             }
             Event::Registered { .. } | Event::AliasMoved { .. } if self.size < self.covered => {}
@@ -141,6 +151,7 @@ impl Roots {
             Event::Folded { .. } => {
                 self.snapshots.push(subject);
                 self.buried.remove(&subject);
+                self.restored.remove(&subject);
             }
             _ => {}
         }

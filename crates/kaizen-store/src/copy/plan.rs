@@ -20,13 +20,14 @@ pub(super) struct Plan {
 }
 
 /// Why a digest is looked at.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     /// It is to be copied.
     Asked,
     /// A body names it, which may name anything.
     Named,
-    Linked(Link),
+    /// A manifest is about it, which says that it has so many bytes.
+    Subject(u64),
     /// It is said to be about this.
     About(Digest),
 }
@@ -38,21 +39,17 @@ enum Turn {
     Add(Digest, Bytes),
 }
 
-/// What was looked at. A digest that is left out for one reason may be copied for another.
+/// What was looked at. A digest that is left out for one reason may be copied, or missed, for
+/// another, whichever of them is met first.
 #[derive(Default)]
 struct Looked {
     taken: BTreeSet<Digest>,
-    /// With each, what it was said to be about.
-    at: BTreeSet<(Digest, Option<Digest>)>,
+    at: BTreeSet<(Digest, Why)>,
 }
 
 impl Looked {
     fn is_first(&mut self, digest: Digest, why: Why) -> bool {
-        let about = match why {
-            Why::About(subject) => Some(subject),
-            _ => None,
-        };
-        !self.taken.contains(&digest) && self.at.insert((digest, about))
+        !self.taken.contains(&digest) && self.at.insert((digest, why))
     }
 }
 
@@ -77,6 +74,10 @@ impl Plan {
             if !looked.is_first(next, why) {
                 continue;
             }
+            // What is left out counts too: a source may name any number that it does not have.
+            if looked.at.len() > MAX_RECORDS {
+                return Err(too_many(id, "records"));
+            }
             let Some((manifest, bytes)) = plan.look(from, &next, why).await? else { continue };
             looked.taken.insert(next);
             held += bytes.len();
@@ -88,10 +89,12 @@ impl Plan {
             let leads_to = leads_to(from, &next, &manifest, options).await?;
             turns.extend(leads_to.into_iter().map(|(digest, why)| Turn::Look(digest, why)));
             if turns.len() > MAX_RECORDS {
-                let message = format!("copy of {id}: over {MAX_RECORDS} records");
-                return Err(Error::new(ErrorKind::Limit, message));
+                return Err(too_many(id, "records"));
             }
             plan.blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.clone())));
+            if plan.blobs.len() > MAX_RECORDS {
+                return Err(too_many(id, "blobs"));
+            }
         }
         Ok(plan)
     }
@@ -104,6 +107,15 @@ impl Plan {
         why: Why,
     ) -> Result<Option<(Box<Manifest>, Bytes)>> {
         let found = find_manifest(from, id).await?;
+        if let (Found::Other(error), Why::Subject(size)) = (&found, why)
+            && error.kind() != ErrorKind::Unsupported
+            && from.size_of(id).await? == Some(size)
+        {
+            // A statement may be about a blob.
+            let blob = || Descriptor::new("application/octet-stream", *id, size);
+            self.blobs.entry(*id).or_insert_with(blob);
+            return Ok(None);
+        }
         let (link, reason) = match (found, why) {
             (Found::Manifest(manifest, bytes), Why::About(subject)) => {
                 if manifest.subject.as_ref().is_some_and(|of| of.digest == subject) {
@@ -124,13 +136,17 @@ impl Plan {
                 return Err(Error::new(kind, message).with_source(error));
             }
             (_, Why::Named) => return Ok(None),
-            (found, Why::Linked(link)) => (link, reason(&found)),
+            (found, Why::Subject(_)) => (Link::Subject, reason(&found)),
             (found, Why::About(_)) => (Link::Referrer, reason(&found)),
         };
         tracing::warn!(digest = %id, ?link, ?reason, "left out of a copy");
         self.skipped.push(Skipped { digest: *id, link, reason });
         Ok(None)
     }
+}
+
+fn too_many(id: &Digest, what: &str) -> Error {
+    Error::new(ErrorKind::Limit, format!("copy of {id}: over {MAX_RECORDS} {what}"))
 }
 
 fn reason(found: &Found) -> SkipReason {
@@ -157,7 +173,7 @@ async fn leads_to(
     {
         leads_to.extend(named.into_iter().map(|digest| (digest, Why::Named)));
     }
-    let subject = manifest.subject.iter().map(|of| (of.digest, Why::Linked(Link::Subject)));
+    let subject = manifest.subject.iter().map(|of| (of.digest, Why::Subject(of.size)));
     leads_to.extend(subject);
     Ok(leads_to)
 }

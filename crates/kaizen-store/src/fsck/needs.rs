@@ -15,7 +15,9 @@ const MAX_NEEDS: usize = 16;
 
 /// What the log says of each digest.
 #[derive(Debug, Default)]
-pub(super) struct Spoken {
+pub(crate) struct Spoken {
+    /// So many entries the log had.
+    pub(crate) size: u64,
     /// The last entry that says it was removed.
     removed: BTreeMap<Digest, u64>,
     /// The last entry whose subject is this record, which therefore was in the store.
@@ -25,7 +27,7 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    pub(super) async fn read(log: &dyn AuditLog) -> Result<Self> {
+    pub(crate) async fn read(log: &dyn AuditLog) -> Result<Self> {
         let mut spoken = Self::default();
         let (mut next, end) = (log.first().await?, log.size().await?);
         while next < end {
@@ -47,7 +49,17 @@ impl Spoken {
             }
             next = page.end;
         }
+        spoken.size = end;
         Ok(spoken)
+    }
+
+    /// What was removed by an entry before this one, and not spoken of since as if it were there;
+    /// with that entry.
+    pub(crate) fn removed_before(&self, end: u64) -> BTreeMap<Digest, u64> {
+        let old = self.removed.iter().filter(|(digest, removed)| {
+            **removed < end && self.records.get(digest).is_none_or(|spoken| spoken < removed)
+        });
+        old.map(|(digest, removed)| (*digest, *removed)).collect()
     }
 
     /// The last log entry that speaks of a record.
@@ -56,7 +68,7 @@ impl Spoken {
     }
 
     /// Whether a blob that a manifest names was removed, and the manifest not made again since.
-    fn excuses(&self, blob: &Digest, manifest: &Digest) -> bool {
+    pub(crate) fn excuses(&self, blob: &Digest, manifest: &Digest) -> bool {
         let made = self.made.get(manifest);
         self.removed.get(blob).is_some_and(|removed| made.is_none_or(|made| made < removed))
     }

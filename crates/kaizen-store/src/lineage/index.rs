@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::TrainingSet;
+use kaizen_core::record::{self, TrainingSet};
 use kaizen_core::{
-    ArtifactStore, Context, Digest, Error, ErrorKind, Manifest, Record as _, Records, Result,
-    one_line,
+    ArtifactStore, Bytes, Context, Digest, Error, ErrorKind, Manifest, Record as _, Records,
+    Result, one_line,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Lineage, LineageStep, MAX_STEPS};
+use crate::closure::is_own;
 
 /// At most this many records in an index.
 const MAX_RECORDS: usize = 1_000_000;
@@ -272,7 +273,7 @@ async fn describe(
 ) -> Result<()> {
     let manifest = store.manifest(id).await?;
     let kind = kind_of(&manifest);
-    let body = match store.get_blob(&manifest.config.digest).await {
+    let body = match body_of(store, &manifest).await {
         Ok(body) => Some(body),
         // It was removed for good; what it was about is still known.
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -301,6 +302,15 @@ async fn describe(
     Ok(())
 }
 
+/// The body of a record; of what others put there, nothing that is larger than a body may be.
+async fn body_of(store: &dyn ArtifactStore, manifest: &Manifest) -> Result<Bytes> {
+    let size = manifest.config.size;
+    if size > record::MAX_BODY_BYTES && !is_own(manifest) {
+        return Ok(Bytes::new());
+    }
+    store.get_bounded(&manifest.config.digest, size.min(record::MAX_BODY_BYTES)).await
+}
+
 /// Adds the sources of a training set, each with the files that were read of it.
 async fn sources(
     store: &dyn ArtifactStore,
@@ -317,7 +327,7 @@ async fn sources(
             let message = format!("{}: {} of {} bytes", what(), TrainingSet::SOURCES, layer.size);
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        Some(layer) => match store.get_blob(&layer.digest).await {
+        Some(layer) => match store.get_bounded(&layer.digest, layer.size).await {
             Ok(bytes) => serde_json::from_slice(&bytes).context(ErrorKind::Corrupt, what())?,
             // It was removed for good; the record still names the sources.
             Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),

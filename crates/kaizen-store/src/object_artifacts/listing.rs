@@ -172,7 +172,7 @@ impl Inner {
     }
 
     /// Takes out of the index, then out of the store; gives what was there. With `before`, what was
-    /// put since then stays, as far as the last look before its removal tells.
+    /// put since then stays, as far as the last look before its removal tells, and is listed again.
     pub(super) async fn take_out(
         &self,
         listing: &mut Listing,
@@ -180,12 +180,16 @@ impl Inner {
         before: Option<Timestamp>,
     ) -> Result<Vec<Digest>> {
         let all: BTreeSet<_> = digests.iter().copied().collect();
+        let mut listed = BTreeSet::new();
         let mut tries = 0;
         loop {
             self.refresh(listing).await?;
-            if !all.iter().any(|digest| listing.index.contains(digest)) {
+            let of_them = all.iter().filter(|digest| listing.index.contains(digest));
+            let of_them: Vec<_> = of_them.copied().collect();
+            if of_them.is_empty() {
                 break;
             }
+            listed.extend(of_them);
             let mut shrunk = listing.index.clone();
             shrunk.remove(&all);
             if self.replace(listing, shrunk).await? {
@@ -196,19 +200,38 @@ impl Inner {
                 return Err(self.contended());
             }
         }
-        let mut removing =
-            futures_util::stream::iter(all)
-                .map(|digest| async move {
-                    Ok::<_, Error>((digest, self.remove(&digest, before).await?))
-                })
-                .buffer_unordered(REQUESTS);
-        let mut removed = Vec::new();
-        while let Some(one) = removing.next().await {
-            let (digest, was_removed) = one?;
-            removed.extend(was_removed.then_some(digest));
+        let mut removing = futures_util::stream::iter(all)
+            .map(|digest| async move { (digest, self.remove(&digest, before).await) })
+            .buffer_unordered(REQUESTS);
+        let (mut removed, mut failed) = (Vec::new(), None);
+        while let Some((digest, outcome)) = removing.next().await {
+            match outcome {
+                Ok(true) => removed.push(digest),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
+            }
         }
         removed.sort_unstable();
-        Ok(removed)
+        if before.is_some() {
+            listed.retain(|digest| removed.binary_search(digest).is_err());
+            self.list_again(listing, listed).await?;
+        }
+        failed.map_or(Ok(removed), Err)
+    }
+
+    /// Lists manifests that were to go and stayed: whoever put them meanwhile saw that they were
+    /// listed.
+    async fn list_again(&self, listing: &mut Listing, stayed: BTreeSet<Digest>) -> Result<()> {
+        let mut manifests = Vec::new();
+        for id in stayed {
+            match self.small(&id).await {
+                Ok(bytes) => manifests.extend(Manifest::parse(&bytes).ok().map(|m| (m, bytes))),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let manifests = manifests.iter().map(|(manifest, bytes)| (manifest, &bytes[..])).collect();
+        self.write(listing, manifests).await
     }
 
     async fn remove(&self, digest: &Digest, before: Option<Timestamp>) -> Result<bool> {

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Error, Event, Result};
+use kaizen_core::{ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Result};
 
 use super::{LogRetention, STEP};
 use crate::closure::{Body, Found, find_manifest, read_body};
 use crate::collect::{Retention, Roots};
+use crate::fsck::Spoken;
 use crate::registry::latest_snapshot;
 use crate::tiles::WIDTH;
+
+/// How often removals are looked for anew because the log has moved on.
+const TRIES: u32 = 16;
 
 /// What a log was pruned of, or would be, and what kept it from more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +42,8 @@ impl LogRetention {
     /// log was to be asked for by [`Retention::spoken_of_s`] stays too.
     ///
     /// An entry of the log says what goes, before it goes. A removal of a blob that a record in the
-    /// store still names is said again. Proofs of all that stays, and of the tree, are had as
+    /// store still names is said again, unless the log has said since that the blob, or the record,
+    /// is there: then it is to be missed. Proofs of all that stays, and of the tree, are had as
     /// before. Pruning that was cut off can be done again. With `dry_run` nothing is changed.
     ///
     /// # Errors
@@ -68,22 +73,11 @@ impl LogRetention {
         held_by.retain(|(index, _)| *index < expired);
         let least = held_by.first().map_or(expired, |(index, _)| *index);
         let to = (least / WIDTH * WIDTH).max(from);
-        let mut said_again = tombstones(store, log, from..to).await?;
-        // What the log has spoken of since as if it were there is to be missed.
-        said_again.retain(|entry| roots.is_buried(&entry.subject));
-        let pruned = LogPruned {
-            from,
-            to,
-            expired,
-            held_by,
-            said_again: said_again.iter().map(|entry| entry.subject).collect(),
-        };
+        let removals = Removals { store, log, roots: &roots, to };
+        let said_again = removals.say_again(occurrence, dry_run).await?;
+        let pruned = LogPruned { from, to, expired, held_by, said_again };
         if dry_run {
             return Ok(pruned);
-        }
-        let again: Vec<_> = said_again.into_iter().map(|entry| again(entry, occurrence)).collect();
-        for page in again.chunks(STEP as usize) {
-            log.append(page, None).await?;
         }
         // Also if nothing more goes: what was cut off is ended.
         if to > 0 {
@@ -93,47 +87,84 @@ impl LogRetention {
     }
 }
 
-fn again(said: Entry, occurrence: &Occurrence) -> Entry {
-    let Occurrence { at, actor, operation } = occurrence.clone();
-    Entry { at, actor, operation, ..said }
+/// What was removed, as the entries say that are to go.
+struct Removals<'a> {
+    store: &'a dyn ArtifactStore,
+    log: &'a dyn AuditLog,
+    roots: &'a Roots,
+    to: u64,
 }
 
-/// The tombstones among these entries of what a record in the store still names, by digest.
-async fn tombstones(
-    store: &dyn ArtifactStore,
-    log: &dyn AuditLog,
-    range: std::ops::Range<u64>,
-) -> Result<Vec<Entry>> {
-    let mut buried = BTreeMap::new();
-    let mut next = range.start;
-    while next < range.end {
-        let end = range.end.min(next + STEP);
-        for entry in log.read(next..end).await? {
-            if let Event::Removed { .. } = entry.event {
-                buried.insert(entry.subject, entry);
+impl Removals<'_> {
+    /// Says again what is to be known still; gives what that is. What is put meanwhile, and said to
+    /// be there, is not called removed: entries go on a log of which all was seen.
+    async fn say_again(&self, occurrence: &Occurrence, dry_run: bool) -> Result<Vec<Digest>> {
+        let mut said = Vec::new();
+        'anew: for _ in 0..TRIES {
+            let spoken = Spoken::read(self.log).await?;
+            let tombstones = self.needed(&spoken).await?;
+            if dry_run {
+                return Ok(tombstones.into_keys().collect());
+            }
+            let mut seen = spoken.size;
+            let mut entries = Vec::new();
+            for (digest, index) in tombstones {
+                let old = self.log.read(index..index + 1).await?.pop();
+                let old = old.context(ErrorKind::Corrupt, format!("log: no entry {index}"))?;
+                let Occurrence { at, actor, operation } = occurrence.clone();
+                entries.push((digest, Entry { at, actor, operation, ..old }));
+            }
+            for page in entries.chunks(STEP as usize) {
+                let again: Vec<_> = page.iter().map(|(_, entry)| entry.clone()).collect();
+                match self.log.append(&again, Some(seen)).await {
+                    Ok(indices) => seen = indices.end,
+                    Err(error) if error.kind() == ErrorKind::Conflict => continue 'anew,
+                    Err(error) => return Err(error),
+                }
+                said.extend(page.iter().map(|(digest, _)| *digest));
+            }
+            said.sort_unstable();
+            return Ok(said);
+        }
+        Err(Error::conflict(format!("pruning: the log moved on {TRIES} times")))
+    }
+
+    /// What a record in the store still names and does not have, and is not to be missed: the log
+    /// has not spoken since as if it were there, nor of a record that names it as made again. With
+    /// the entry that says so, if it is one of those that go.
+    async fn needed(&self, spoken: &Spoken) -> Result<BTreeMap<Digest, u64>> {
+        let mut buried = spoken.removed_before(self.to);
+        buried.retain(|digest, _| self.roots.is_buried(digest));
+        let mut needed = BTreeMap::new();
+        let manifests = match buried.is_empty() {
+            true => Vec::new(),
+            false => self.store.manifests().await?,
+        };
+        for id in manifests {
+            let Found::Manifest(manifest, _) = find_manifest(self.store, &id).await? else {
+                let message = format!("pruning: manifest {id}: it is listed, and cannot be read");
+                return Err(Error::corrupt(message));
+            };
+            let body = match read_body(self.store, &manifest, true).await? {
+                Body::Names(named) => named,
+                Body::Missing => Vec::new(),
+            };
+            for blob in manifest.blobs() {
+                if !spoken.excuses(&blob.digest, &id) {
+                    // It was put again with its record, so it is a loss if it is gone.
+                    buried.remove(&blob.digest);
+                    needed.remove(&blob.digest);
+                }
+            }
+            let named = manifest.blobs().chain(&manifest.subject).map(|blob| blob.digest);
+            for digest in named.chain(body) {
+                if let Some(index) = buried.remove(&digest)
+                    && !self.store.contains(&digest).await?
+                {
+                    needed.insert(digest, index);
+                }
             }
         }
-        next = end;
+        Ok(needed)
     }
-    let mut needed = BTreeMap::new();
-    let manifests = if buried.is_empty() { Vec::new() } else { store.manifests().await? };
-    for id in manifests {
-        let Found::Manifest(manifest, _) = find_manifest(store, &id).await? else {
-            let message = format!("pruning: manifest {id}: it is listed, and cannot be read");
-            return Err(Error::corrupt(message));
-        };
-        let body = match read_body(store, &manifest, true).await? {
-            Body::Names(named) => named,
-            Body::Missing => Vec::new(),
-        };
-        let named = manifest.blobs().chain(&manifest.subject).map(|blob| blob.digest).chain(body);
-        for digest in named {
-            if let Some(entry) = buried.remove(&digest)
-                && !store.contains(&digest).await?
-            {
-                needed.insert(digest, entry);
-            }
-        }
-    }
-    Ok(needed.into_values().collect())
 }

@@ -1,5 +1,6 @@
 //! Copying records between stores.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,9 @@ use kaizen_core::{
     ArtifactStore, ByteStream, Bytes, Descriptor, Digest, ErrorKind, Manifest, Payload, Progress,
     Records, Result, Silent, async_trait, media_type, stream,
 };
-use kaizen_store::{CopyOptions, Link, LocalStore, ObjectArtifacts, SkipReason, copy, fsck};
+use kaizen_store::{
+    CopyOptions, Link, LocalStore, ObjectArtifacts, SkipReason, copy, fsck, lineage,
+};
 use kaizen_testkit::MemoryStore;
 
 fn release(model: Digest) -> Release {
@@ -96,6 +99,8 @@ struct Hostile {
     bytes: Bytes,
     asked: AtomicU64,
     given: Arc<AtomicU64>,
+    /// How many bytes it says those without end are, every other time.
+    large: u64,
     /// What it says is about everything.
     about: Vec<Digest>,
 }
@@ -103,7 +108,8 @@ struct Hostile {
 impl Hostile {
     fn new(inner: MemoryStore, victim: Digest) -> Self {
         let (asked, given) = (AtomicU64::new(0), Arc::default());
-        Self { inner, victim, bytes: Bytes::new(), asked, given, about: Vec::new() }
+        let (large, about) = (1 << 40, Vec::new());
+        Self { inner, victim, bytes: Bytes::new(), asked, given, large, about }
     }
 }
 
@@ -134,7 +140,7 @@ impl ArtifactStore for Hostile {
         if *digest == self.victim && self.bytes.is_empty() {
             // Another answer each time.
             let small = self.asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
-            return Ok(Some(if small { 10 } else { 1 << 40 }));
+            return Ok(Some(if small { 10 } else { self.large }));
         }
         self.inner.size_of(digest).await
     }
@@ -419,4 +425,145 @@ async fn a_copy_that_is_to_verify_heals_what_is_damaged_in_the_target() {
     let copied = copy(&from, &to, &id, &verify, &Silent).await.unwrap();
     assert_eq!((copied.blobs, copied.present), (1, 1));
     assert!(fsck(&to, None).await.unwrap().problems.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_missed_is_named_whichever_link_is_met_first() {
+    let mut orders = BTreeSet::new();
+    for version in 0..32 {
+        let from = MemoryStore::default();
+        let mut lost = release(Digest::of("none"));
+        lost.version = 100 + version;
+        let lost = from.put(&lost, &[]).await.unwrap();
+        let image = Image { release: lost, platform: String::new(), manifest: lost };
+        let image = from.put(&image, &[]).await.unwrap();
+        // It names what the image is about, and the image.
+        let mut made = release(lost);
+        made.service = image;
+        let id = from.put(&made, &[]).await.unwrap();
+        orders.insert(lost < image);
+        from.remove_manifest(&lost).await.unwrap();
+        let to = MemoryStore::default();
+        let parents = CopyOptions::new().parents(true);
+        let copied = copy(&from, &to, &id, &parents, &Silent).await.unwrap();
+        let [skipped] = &copied.skipped[..] else { panic!("{version}: {:?}", copied.skipped) };
+        assert_eq!((skipped.digest, skipped.link), (lost, Link::Subject));
+    }
+    assert_eq!(orders.len(), 2, "digests come in either order");
+}
+
+#[tokio::test]
+async fn what_a_statement_is_about_comes_along_if_it_is_a_blob() {
+    let from = MemoryStore::default();
+    let key = from.put_blob(r#"{"step":"train"}"#.into()).await.unwrap();
+    let large = from.put_blob(vec![7; Manifest::MAX_BYTES + 1].into()).await.unwrap();
+    for about in [key, large] {
+        let image = Image { release: about, platform: String::new(), manifest: about };
+        let id = from.put(&image, &[]).await.unwrap();
+        let to = MemoryStore::default();
+        let copied = copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+        assert_eq!((copied.skipped.len(), copied.blobs), (0, 2));
+        assert_eq!(to.get_blob(&about).await.unwrap(), from.get_blob(&about).await.unwrap());
+        from.remove_blob(&about).await.unwrap();
+        let copied = copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
+        assert_eq!(copied.skipped[0].reason, SkipReason::Missing);
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_keeps_damaged_bytes_is_named() {
+    let from = MemoryStore::default();
+    let (_, id, _) = records(&from).await;
+    let dir = tempfile::tempdir().unwrap();
+    let inner = LocalStore::open(dir.path()).await.unwrap();
+    copy(&from, &inner, &id, &CopyOptions::new(), &Silent).await.unwrap();
+    let weights = from.manifest(&id).await.unwrap().layers[0].digest;
+    let mut damaged = vec![7; 3 << 20];
+    damaged[17] = 8;
+    let to = Content(inner);
+    for (bytes, verify) in [(damaged, true), (vec![7; 5], false), (vec![7; 5], true)] {
+        fs::write(to.0.blob_path(&weights), bytes).unwrap();
+        let options = CopyOptions::new().verify(verify);
+        let error = copy(&from, &to, &id, &options, &Silent).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(&weights.hex()), "{error}");
+    }
+}
+
+/// A target that takes nothing under a digest of which it has something, as registries do.
+#[derive(Debug)]
+struct Content(LocalStore);
+
+#[async_trait]
+impl ArtifactStore for Content {
+    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
+        if let Some(digest) = expected
+            && self.0.contains(digest).await?
+        {
+            return Ok(*digest);
+        }
+        self.0.put_stream(bytes, expected).await
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        self.0.get_stream(digest).await
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.0.size_of(digest).await
+    }
+
+    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
+        self.0.put_manifest(manifest).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        self.0.referrers(subject).await
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        self.0.manifests().await
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.0.blobs().await
+    }
+}
+
+#[tokio::test]
+async fn statements_without_number_that_are_not_there_are_left() {
+    let inner = MemoryStore::default();
+    let (_, id, _) = records(&inner).await;
+    let mut from = Hostile::new(inner, Digest::of("nobody"));
+    from.bytes = "none".into();
+    from.about = (0..100_000).map(|number| Digest::of(format!("missing {number}"))).collect();
+    // A chain of statements, each with as many that are not there.
+    let mut last = id;
+    for _ in 0..12 {
+        let image = Image { release: last, platform: String::new(), manifest: last };
+        last = from.inner.put(&image, &[]).await.unwrap();
+        // What is not there is looked at before the next of the chain.
+        from.about.insert(0, last);
+    }
+    let to = MemoryStore::default();
+    let all = CopyOptions::new().referrers(true);
+    let error = copy(&from, &to, &id, &all, &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    assert!(to.blobs().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_lineage_reads_no_more_of_a_body_than_its_record_says() {
+    let inner = MemoryStore::default();
+    let (_, id, _) = records(&inner).await;
+    let body = inner.manifest(&id).await.unwrap().config.digest;
+    let mut from = Hostile::new(inner, body);
+    // Few enough for a blob that is read whole, and far more than the record says.
+    from.large = 1 << 29;
+    for asked in [0, 1] {
+        from.asked.store(asked, Ordering::SeqCst);
+        from.given.store(0, Ordering::SeqCst);
+        lineage(&from, &id).await.unwrap_err();
+        assert!(from.given.load(Ordering::SeqCst) <= 6 << 20);
+    }
 }

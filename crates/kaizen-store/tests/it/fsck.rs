@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kaizen_core::record::{Image, Release};
-use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, ErrorKind, Event, Payload, Records};
+use kaizen_core::record::{self, Image, Release};
+use kaizen_core::{
+    ArtifactStore, AuditLog, Descriptor, Digest, Entry, ErrorKind, Event, Manifest, Payload,
+    Records, media_type,
+};
 use kaizen_store::{Fault, Layout as _, LocalStore, Need, ObjectArtifacts, fsck};
 use kaizen_testkit::MemoryLog;
 use kaizen_testkit::audit_log::entry;
@@ -235,4 +238,22 @@ async fn what_the_log_says_came_back_is_missed_again() {
     store.remove_blob(&rows).await.unwrap();
     let checked = fsck(&store, Some(&log)).await.unwrap();
     assert_eq!(checked.problems[0].fault, Fault::Missing);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_named_and_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let body = store.put_blob("x".into()).await.unwrap();
+    let mut manifest = Manifest::new(Descriptor::new(media_type::JSON, body, 1), Vec::new());
+    // What others put there may be anything.
+    manifest.artifact_type = Some("application/vnd.other".into());
+    store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    assert!(fsck(&store, None).await.unwrap().problems.is_empty());
+    manifest.artifact_type = Some(record::artifact_type("note"));
+    let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    let checked = fsck(&store, None).await.unwrap();
+    let [problem] = &checked.problems[..] else { panic!("{:?}", checked.problems) };
+    assert_eq!((problem.digest, problem.fault), (Some(body), Fault::Stranger));
+    assert!(problem.detail.contains(&id.hex()) && checked.is_sound(), "{problem}");
 }

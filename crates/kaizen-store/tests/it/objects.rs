@@ -8,8 +8,8 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use kaizen_core::record::{Image, Occurrence, Release};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, Bytes, Digest, ErrorKind, OperationId, Payload, Records,
-    Timestamp, async_trait, stream,
+    Actor, ArtifactStore, AuditLog, Bytes, Descriptor, Digest, ErrorKind, Manifest, OperationId,
+    Payload, Records, Timestamp, async_trait, media_type, stream,
 };
 use kaizen_store::{ObjectArtifacts, Retention, collect, fsck};
 use kaizen_testkit::MemoryLog;
@@ -86,6 +86,10 @@ struct Failing {
     withheld: Mutex<Option<Path>>,
     /// Whether a blob goes as somebody says that it is put again.
     collects: AtomicBool,
+    /// A blob that is said to be put again as the index is about to be written.
+    touched: Mutex<Option<Path>>,
+    /// Whether blobs look a day older than they are.
+    ages: AtomicBool,
 }
 
 impl fmt::Display for Failing {
@@ -103,8 +107,20 @@ impl Failing {
         let left = Arc::new(AtomicI64::new(-1));
         let inner = InMemory::new();
         let index_writes = AtomicI64::new(0);
-        let (withheld, collects) = (Mutex::default(), AtomicBool::new(false));
-        Self { inner, left, how, forgets_conditions: false, index_writes, withheld, collects }
+        let (withheld, touched) = (Mutex::default(), Mutex::default());
+        let (collects, ages) = (AtomicBool::new(false), AtomicBool::new(false));
+        let forgets_conditions = false;
+        Self {
+            inner,
+            left,
+            how,
+            forgets_conditions,
+            index_writes,
+            withheld,
+            collects,
+            touched,
+            ages,
+        }
     }
 
     fn fails(left: &AtomicI64) -> bool {
@@ -170,6 +186,10 @@ impl ObjectStore for Failing {
             self.inner.delete(&Path::from(blob)).await?;
         }
         if location.filename() == Some("index.json") {
+            let touched = self.touched.lock().unwrap().take();
+            if let Some(touched) = touched {
+                self.inner.put(&touched, PutPayload::new()).await?;
+            }
             self.index_writes.fetch_add(1, Ordering::SeqCst);
             // A server takes a while, and others come meanwhile.
             for _ in 0..500 {
@@ -192,7 +212,11 @@ impl ObjectStore for Failing {
         if !options.head && self.withheld.lock().unwrap().as_ref() == Some(location) {
             return Err(lost());
         }
-        self.request(self.inner.get_opts(location, options)).await
+        let mut got = self.request(self.inner.get_opts(location, options)).await?;
+        if self.ages.load(Ordering::SeqCst) && location.as_ref().starts_with("blobs/") {
+            got.meta.last_modified -= std::time::Duration::from_secs(24 * 3600);
+        }
+        Ok(got)
     }
 
     fn delete_stream(
@@ -427,6 +451,45 @@ async fn a_blob_that_is_collected_while_it_is_put_again_is_put_anew() {
             assert!(store.get_blob(&digest).await.unwrap() == bytes, "{size} bytes, {expected:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_put_again_while_it_is_collected_is_listed_again() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    let id = store.put(&release(1), &[]).await.unwrap();
+    let other = store.put(&release(2), &[]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let before = store.now().await.unwrap();
+    // Whoever puts it sees that it is listed, says that it is put again, and is done.
+    *bucket.touched.lock().unwrap() = Some(Path::from(format!("touched/{}", id.hex())));
+    assert_eq!(store.remove_stale(&[id, other], before).await.unwrap(), [other]);
+    assert_eq!(store.manifests().await.unwrap(), [id]);
+    let again = ObjectArtifacts::open(bucket, "").await.unwrap();
+    assert_eq!(again.manifests().await.unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn a_manifest_whose_blob_goes_as_it_is_put_is_refused() {
+    let bucket = Arc::new(Failing::new(How::Before));
+    let store = ObjectArtifacts::open(bucket.clone(), "").await.unwrap();
+    let body = store.put_blob("{}".into()).await.unwrap();
+    let manifest = Manifest::new(Descriptor::new(media_type::JSON, body, 2), Vec::new());
+    bucket.ages.store(true, Ordering::SeqCst);
+    bucket.collects.store(true, Ordering::SeqCst);
+    // It is old by its own date, and young by that of the manifest, which is put now.
+    bucket
+        .inner
+        .put(
+            &Path::from(format!("touched/{}", Digest::of(manifest.to_bytes().unwrap()).hex())),
+            PutPayload::new(),
+        )
+        .await
+        .unwrap();
+    let put = store.put_manifest(manifest.to_bytes().unwrap().into()).await;
+    assert!(!bucket.collects.load(Ordering::SeqCst), "the blob went");
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(store.manifests().await.unwrap().is_empty());
 }
 
 /// Several processes, each with its own view of the bucket, put at once.

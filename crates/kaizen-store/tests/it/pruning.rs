@@ -1,12 +1,13 @@
 //! Logs that let go of their oldest entries, and parts of logs.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use kaizen_core::record::{Occurrence, Release};
 use kaizen_core::{
-    Actor, AliasChange, ArtifactStore, AuditLog, Digest, Entry, ErrorKind, Event, OperationId,
-    Payload, Records, Timestamp,
+    Actor, AliasChange, ArtifactStore, AuditLog, Checkpoint, Digest, Entry, ErrorKind, Event,
+    OperationId, Payload, Records, Result, Timestamp, async_trait,
 };
 use kaizen_store::merkle::{leaf_hash, root, verify_consistency};
 use kaizen_store::{
@@ -461,4 +462,75 @@ async fn a_tombstone_that_was_taken_back_is_not_said_again() {
     world.enter(702, Event::Restored, world.erased).await;
     let pruned = LogRetention::default().prune(store, log, &few(), &by(710), true).await.unwrap();
     assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+}
+
+#[tokio::test]
+async fn what_was_lost_after_its_record_was_made_again_is_not_called_removed() {
+    let world = World::new(Arc::new(MemoryLog::default())).await;
+    let (store, log) = (&*world.store, &*world.log);
+    let mut release = None;
+    for id in store.manifests().await.unwrap() {
+        let named = store.manifest(&id).await.unwrap().layers;
+        release = release.or(named.iter().any(|l| l.digest == world.erased).then_some(id));
+    }
+    // Put again with its record; then the blob is lost.
+    world.enter(702, Event::Released, release.unwrap()).await;
+    let pruned = LogRetention::default().prune(store, log, &few(), &by(710), false).await.unwrap();
+    assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+}
+
+/// A log in which somebody else is faster, once: what was removed is there again.
+#[derive(Debug)]
+struct Meddled {
+    inner: MemoryLog,
+    restored: std::sync::Mutex<Option<Entry>>,
+}
+
+#[async_trait]
+impl AuditLog for Meddled {
+    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
+        let tombstone = entries.iter().any(|entry| matches!(entry.event, Event::Removed { .. }));
+        let restored = if tombstone { self.restored.lock().unwrap().take() } else { None };
+        if let Some(restored) = restored {
+            self.inner.append(&[restored], None).await?;
+        }
+        self.inner.append(entries, expected).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.inner.size().await
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        self.inner.read(indices).await
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint> {
+        self.inner.checkpoint().await
+    }
+
+    async fn first(&self) -> Result<u64> {
+        self.inner.first().await
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.inner.prune(first, occurrence).await
+    }
+}
+
+#[tokio::test]
+async fn what_comes_back_while_its_removal_is_said_again_is_not_called_removed() {
+    let inner = MemoryLog::default();
+    let meddled = Arc::new(Meddled { inner, restored: std::sync::Mutex::default() });
+    let world = World::new(meddled.clone()).await;
+    let (store, log) = (&*world.store, &*world.log);
+    let Occurrence { at, actor, operation } = by(702);
+    let (event, subject) = (Event::Restored, world.erased);
+    let restored = Entry { at, actor, operation, event, subject, evidence: vec![] };
+    *meddled.restored.lock().unwrap() = Some(restored);
+    let pruned = LogRetention::default().prune(store, log, &few(), &by(710), false).await.unwrap();
+    assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+    let entries = log.read(512..log.size().await.unwrap()).await.unwrap();
+    let last = entries.iter().rfind(|entry| entry.subject == world.erased).unwrap();
+    assert_eq!(last.event, Event::Restored);
 }
