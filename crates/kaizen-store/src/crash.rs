@@ -2,6 +2,7 @@
 
 #![allow(clippy::clone_on_ref_ptr, reason = "it lets an `Arc<T>` become an `Arc<dyn Port>`")]
 
+mod lock;
 mod log;
 mod store;
 
@@ -277,6 +278,63 @@ impl Files for FailingDisk {
             }
         }
         Ok(())
+    }
+}
+
+type Overwrites = dyn Fn(&File, u64, &[u8]) -> io::Result<()> + Send + Sync;
+type Removes = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
+
+/// The disk of the machine, where a test sees to what becomes of some operations.
+struct Meddling {
+    overwrites: Box<Overwrites>,
+    removes: Box<Removes>,
+}
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Meddling").finish_non_exhaustive()
+    }
+}
+
+impl Meddling {
+    fn overwriting(
+        overwrites: impl Fn(&File, u64, &[u8]) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { overwrites: Box::new(overwrites), removes: Box::new(|path| Disk.remove(path)) }
+    }
+}
+
+impl Files for Meddling {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Disk.create_new(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Disk.create(path)
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        Disk.touch(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        (self.removes)(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+
+    fn overwrite(&self, file: &File, _: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.overwrites)(file, offset, bytes)
     }
 }
 

@@ -34,12 +34,15 @@ pub struct Verified {
     pub root: Digest,
     /// The checkpoint that says so.
     pub checkpoint: Checkpoint,
+    /// Whether a commit was begun after them and never finished, so that it is passed over: its
+    /// writer failed or was killed, and nobody has opened the log since who may write.
+    pub cut_off: bool,
 }
 
 impl Verified {
     pub(crate) fn of(published: u64, pruned: u64, checkpoint: Checkpoint) -> Self {
         let (origin, size, root) = (checkpoint.origin.clone(), checkpoint.size, checkpoint.root);
-        Self { origin, size, published, pruned, root, checkpoint }
+        Self { origin, size, published, pruned, root, checkpoint, cut_off: false }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The audit log on a failing disk.
 
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use kaizen_core::record::Occurrence;
 use kaizen_core::{Actor, AuditLog, Checkpoint, Entry, ErrorKind, Event, OperationId};
 use kaizen_testkit::audit_log::entry;
 
-use super::{CASES, FailingDisk, Then};
-use crate::files::{Disk, Files, Output};
+use super::{CASES, FailingDisk, Meddling, Then};
+use crate::files::Files;
+use crate::local_log::lock_file;
 use crate::merkle::{leaf_hash, root, verify_consistency};
 use crate::{Ed25519Signer, LocalLog};
 
@@ -28,6 +29,8 @@ struct Trial {
     heir: Option<LocalLog>,
     entries: Vec<Entry>,
     heads: Vec<Checkpoint>,
+    /// What `checkpoint.lock` was before the last append.
+    record: Vec<u8>,
 }
 
 impl Trial {
@@ -36,7 +39,8 @@ impl Trial {
         let disk = Arc::new(FailingDisk::default());
         let log = Self::opened(&dir, &signer, &disk).await;
         let (heir, entries, heads) = (None, Vec::new(), Vec::new());
-        Self { what, disk, signer, dir, log, heir, entries, heads }
+        let record = fs::read(dir.join("checkpoint.lock")).unwrap();
+        Self { what, disk, signer, dir, log, heir, entries, heads, record }
     }
 
     /// Four commits fill the journal.
@@ -50,6 +54,7 @@ impl Trial {
     async fn append(&mut self, length: u64) -> Vec<Entry> {
         let next = self.entries.len() as u64;
         let more: Vec<_> = (next..next + length).map(entry).collect();
+        self.record = fs::read(self.dir.join("checkpoint.lock")).unwrap();
         match self.log.append(&more, None).await {
             Ok(range) => {
                 assert_eq!(range, next..next + length, "{}", self.what);
@@ -79,10 +84,30 @@ impl Trial {
         }
     }
 
+    /// The record is not flushed: after a power cut it is an earlier one. Who only reads finds
+    /// everything all the same.
+    async fn check_without_key(&self) {
+        let (what, path) = (&self.what, self.dir.join("checkpoint.lock"));
+        fs::write(&path, &self.record).unwrap();
+        lock_file::age(&path);
+        let log = LocalLog::reader(&self.dir, self.signer.verifier()).await;
+        let log = log.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let (first, known) = (log.first().await.unwrap(), self.entries.len() as u64);
+        let read = log.read(first..known).await;
+        let read = read.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(read, self.entries[first as usize..]);
+    }
+
     async fn cut(&mut self, then: Then) {
         if then == Then::PowerCut {
             self.disk.lose_what_was_not_flushed();
             self.heir = None;
+            self.check_without_key().await;
+        } else if then == Then::Killed {
+            // What it left is no damage.
+            let verified = LocalLog::verify(&self.dir, &self.signer.verifier()).await;
+            let verified = verified.unwrap_or_else(|error| panic!("{}: {error:?}", self.what));
+            assert!(verified.size as usize >= self.entries.len(), "{}", self.what);
         }
         if then != Then::GoesOn {
             self.log = match self.heir.take() {
@@ -235,52 +260,6 @@ async fn a_tile_that_cannot_be_written_is_named() {
     assert!(named > 6, "bundles and tiles: {named}");
 }
 
-/// A disk whose flushes of the journal fail, and take their time to.
-#[derive(Debug)]
-struct SlowToFail {
-    written: SyncSender<()>,
-    fail: Mutex<Receiver<()>>,
-}
-
-impl Files for SlowToFail {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.create_dir(dir)
-    }
-
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        Disk.create_new(path)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        Disk.create(path)
-    }
-
-    fn touch(&self, path: &Path) -> io::Result<()> {
-        Disk.touch(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.sync_dir(dir)
-    }
-
-    fn overwrite(&self, file: &File, _: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        file.write_all_at(bytes, offset)?;
-        self.written.send(()).unwrap();
-        self.fail.lock().unwrap().recv().unwrap();
-        // The pages count as clean now, and are gone when the machine needs the memory.
-        file.write_all_at(&vec![0; bytes.len()], offset)?;
-        Err(io::Error::other("the flush failed"))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_sees_a_commit_before_it_is_flushed() {
     let dir = tempfile::tempdir().unwrap();
@@ -289,7 +268,15 @@ async fn nobody_sees_a_commit_before_it_is_flushed() {
     reader.append(&[entry(0)], None).await.unwrap();
     let (written, seen) = sync_channel(1);
     let (fail, failing) = sync_channel(1);
-    let disk = Arc::new(SlowToFail { written, fail: Mutex::new(failing) });
+    let failing = Mutex::new(failing);
+    let disk = Arc::new(Meddling::overwriting(move |file, offset, bytes| {
+        file.write_all_at(bytes, offset)?;
+        written.send(()).unwrap();
+        failing.lock().unwrap().recv().unwrap();
+        // The pages count as clean now, and are gone when the machine needs the memory.
+        file.write_all_at(&vec![0; bytes.len()], offset)?;
+        Err(io::Error::other("the flush failed"))
+    }));
     let writer = LocalLog::builder(dir.path(), signer).on(disk).open().await.unwrap();
     let writing = {
         let writer = writer.clone();
@@ -389,6 +376,8 @@ async fn survives_pruning(operations: u32, torn: bool, then: Then) -> bool {
             verify_consistency(old.size, head.size, &proof, &old.root, &head.root).unwrap();
         }
     }
+    // What was pruned is gone for good.
+    trial.disk.lose_what_was_not_flushed();
     for bundle in ["000", "001", "002"] {
         let there = trial.dir.join("tile/entries").join(bundle).exists();
         assert_eq!(there, bundle == "002", "{what}");

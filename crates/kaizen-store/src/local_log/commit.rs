@@ -118,6 +118,7 @@ impl Inner {
     /// Takes in what is durable by now, and says so to others: at once, for a reader of this
     /// process.
     pub(super) fn finish(&self, held: &Held<'_>, change: impl FnOnce(&mut State)) -> Result<()> {
+        held.still_alone()?;
         let mut known = lock(&self.state);
         let state = known.as_mut().ok_or_else(unread)?;
         change(state);

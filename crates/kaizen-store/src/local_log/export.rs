@@ -119,13 +119,43 @@ impl LocalLog {
     }
 
     async fn export_part(&self, to: PathBuf, part: Option<Range<u64>>) -> Result<Checkpoint> {
-        let inner = Arc::clone(&self.0);
-        // Whoever only reads copies what others have published.
-        let checkpoint = match inner.signing.may_write() {
-            Ok(()) => self.publish().await?,
-            Err(_) => self.published().await?,
-        };
-        blocking(move || inner.export(&to, checkpoint, part)).await
+        let mut made = false;
+        loop {
+            // Before the checkpoint, which then covers the entry that the mark points to.
+            let inner = Arc::clone(&self.0);
+            let pruning = blocking(move || inner.pruning()).await?;
+            // Whoever only reads copies what others have published.
+            let checkpoint = match self.0.signing.may_write() {
+                Ok(()) => self.publish().await?,
+                Err(_) => self.published().await?,
+            };
+            let entries = to_export(part.clone(), &pruning, checkpoint.size, &self.shown())?;
+            let mark = part.is_none().then_some(pruning);
+            let (inner, to) = (Arc::clone(&self.0), to.clone());
+            let copied = blocking(move || {
+                if !made {
+                    empty_dir(&to)?;
+                }
+                match inner.export(&to, &checkpoint, &entries, mark.as_ref()) {
+                    Ok(()) => Ok(Some(checkpoint)),
+                    // It was pruned meanwhile: what is left is copied.
+                    Err(error)
+                        if error.kind() == ErrorKind::Corrupt && inner.pruning()? != pruning =>
+                    {
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
+                }
+            });
+            if let Some(checkpoint) = copied.await? {
+                return Ok(checkpoint);
+            }
+            made = true;
+        }
+    }
+
+    fn shown(&self) -> String {
+        format!("log {}", self.dir().display())
     }
 }
 
@@ -133,15 +163,12 @@ impl Inner {
     fn export(
         &self,
         to: &Path,
-        checkpoint: Checkpoint,
-        part: Option<Range<u64>>,
-    ) -> Result<Checkpoint> {
-        let (pruning, whole) = (self.pruning()?, part.is_none());
-        let log = format!("log {}", self.dir.display());
-        let entries = to_export(part, &pruning, checkpoint.size, &log)?;
-        empty_dir(to)?;
+        checkpoint: &Checkpoint,
+        entries: &Range<u64>,
+        pruning: Option<&Pruning>,
+    ) -> Result<()> {
         let mut batch = Vec::new();
-        for (kind, index, width) in tiles_with(checkpoint.size, &entries) {
+        for (kind, index, width) in tiles_with(checkpoint.size, entries) {
             let (_, bytes) = kind.read(&self.dir, index, width)?;
             batch.push((kind.path(to, index, width), bytes));
             if batch.len() == AT_ONCE {
@@ -150,7 +177,6 @@ impl Inner {
             }
         }
         place(&batch)?;
-        finish_export(to, &checkpoint, whole.then_some(&pruning))?;
-        Ok(checkpoint)
+        finish_export(to, checkpoint, pruning)
     }
 }

@@ -99,6 +99,7 @@ impl Inner {
             let stamp = self.replace_checkpoint(&state.head.note, full)?;
             state.was_published(state.head.clone(), stamp);
         }
+        held.still_alone()?;
         held.finish(state.committed())?;
         *known = Some(state);
         Ok(())

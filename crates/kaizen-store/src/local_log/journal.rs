@@ -156,6 +156,14 @@ fn is_whole(frame: &[u8]) -> bool {
     Digest::of(body).as_bytes() == digest
 }
 
+/// Whether something at this place says that it continues the log.
+pub(crate) fn is_claimed(pages: &dyn Pages, offset: u64, before: Before) -> io::Result<bool> {
+    if pages.length().saturating_sub(offset) < HEAD as u64 {
+        return Ok(false);
+    }
+    Ok(claims(&pages.read(offset, HEAD)?, before))
+}
+
 /// Looks for the commit that continues the log, at this place.
 ///
 /// # Errors

@@ -5,19 +5,25 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
 
-use kaizen_core::{Digest, Result};
+use kaizen_core::{Digest, Error, ErrorKind, Result};
 
 use super::lock;
 use crate::files;
 use crate::seen::Seen;
 
 const MAGIC: [u8; 8] = *b"KZLOGLCK";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long a record is without the digest at its end.
-const BODY: usize = 72;
+const BODY: usize = 88;
 const RECORD: usize = BODY + 32;
+
+/// How often a record is read again that is not whole, and how long after: whoever reads has no
+/// lock, and may meet one that is half written.
+const READS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What is committed in a log: flushed, and so acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +40,34 @@ pub(super) struct Committed {
 ///
 /// It is never flushed. It tells one process what another did before it was killed, and for that
 /// the memory of the machine will do. After a power cut it may be an earlier one, which is true of
-/// what was committed then: the log has at least that.
+/// what was committed then: the log has at least that. So it says during which run of the machine
+/// it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) committed: Committed,
     /// Something is being written beyond that; or whoever did so was killed, or failed.
     pub(super) unfinished: bool,
+    /// Of the run of the machine; zeros where that is not known.
+    boot: [u8; 16],
+}
+
+/// What Linux calls this run of the machine; zeros elsewhere.
+fn this_boot() -> [u8; 16] {
+    static BOOT: OnceLock<[u8; 16]> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let number = u128::from_str_radix(&text.trim().replace('-', ""), 16);
+        number.unwrap_or_default().to_be_bytes()
+    })
 }
 
 impl Record {
+    /// Whether it says exactly what is committed. One of an earlier run of the machine says only
+    /// what was, at some time.
+    pub(super) fn is_exact(&self) -> bool {
+        self.boot == this_boot()
+    }
+
     fn to_bytes(self) -> [u8; RECORD] {
         let Committed { head, published, end } = self.committed;
         let mut bytes = [0; RECORD];
@@ -52,7 +77,8 @@ impl Record {
         bytes[16..24].copy_from_slice(&head.size.to_le_bytes());
         bytes[24..56].copy_from_slice(head.root.as_bytes());
         bytes[56..64].copy_from_slice(&published.to_le_bytes());
-        bytes[64..BODY].copy_from_slice(&end.to_le_bytes());
+        bytes[64..72].copy_from_slice(&end.to_le_bytes());
+        bytes[72..BODY].copy_from_slice(&self.boot);
         let digest = Digest::of(&bytes[..BODY]);
         bytes[BODY..].copy_from_slice(digest.as_bytes());
         bytes
@@ -73,7 +99,7 @@ impl Record {
         let head =
             Seen { size: integer(16)?, root: Digest::from_bytes(*bytes[24..].first_chunk()?) };
         let committed = Committed { head, published: integer(56)?, end: integer(64)? };
-        Some(Self { committed, unfinished: flag })
+        Some(Self { committed, unfinished: flag, boot: *bytes[72..].first_chunk()? })
     }
 }
 
@@ -171,7 +197,10 @@ impl LockFile {
         let Some(turn) = self.turns.at_once() else { return Ok(None) };
         let file = self.file()?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Held { path: &self.path, file, _turn: turn })),
+            Ok(()) => {
+                let held = Held { path: &self.path, file, _turn: turn };
+                Ok(held.bears_the_name()?.then_some(held))
+            }
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(self.failed(error)),
         }
@@ -183,7 +212,7 @@ impl LockFile {
             return Ok(None);
         }
         let file = self.file()?;
-        read(&file).map_err(|error| self.failed(error))
+        whole(|| read(&file)).map_err(|error| self.failed(error))
     }
 
     /// The file that bears the name now.
@@ -208,34 +237,77 @@ impl LockFile {
         Ok(file)
     }
 
-    fn failed(&self, error: io::Error) -> kaizen_core::Error {
+    fn failed(&self, error: io::Error) -> Error {
         files::failed(&self.path, error)
     }
 }
 
-fn read(file: &File) -> io::Result<Option<Record>> {
+/// What the file of a log says, if it is whole; for one who has the lock, or keeps others off.
+pub(super) fn record_in(file: &File) -> io::Result<Option<Record>> {
+    Ok(read(file)?.and_then(|bytes| Record::parse(&bytes)))
+}
+
+/// The bytes of a record; `None` if the file is too short for one.
+fn read(file: &File) -> io::Result<Option<[u8; RECORD]>> {
     let mut bytes = [0; RECORD];
     match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => Ok(Record::parse(&bytes)),
+        Ok(()) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// The record, read until it is whole. What stays damaged is none.
+fn whole(mut read: impl FnMut() -> io::Result<Option<[u8; RECORD]>>) -> io::Result<Option<Record>> {
+    for _ in 0..READS {
+        let Some(bytes) = read()? else { return Ok(None) };
+        if let Some(record) = Record::parse(&bytes) {
+            return Ok(Some(record));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(None)
+}
+
 impl Held<'_> {
     /// What the last one who held the lock says; `None` if nothing that is whole.
     pub(super) fn record(&self) -> Result<Option<Record>> {
-        read(&self.file).map_err(|error| files::failed(self.path, error))
+        record_in(&self.file).map_err(|error| files::failed(self.path, error))
     }
 
     /// Says that something is about to be written beyond what is committed.
     pub(super) fn begin(&self, committed: Committed) -> Result<()> {
-        self.write(Record { committed, unfinished: true })
+        self.still_alone()?;
+        self.write(Record { committed, unfinished: true, boot: this_boot() })
     }
 
     /// Says what is committed now.
     pub(super) fn finish(&self, committed: Committed) -> Result<()> {
-        self.write(Record { committed, unfinished: false })
+        self.write(Record { committed, unfinished: false, boot: this_boot() })
+    }
+
+    /// Makes sure that others are still kept off.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if the file was removed: others may write already.
+    pub(super) fn still_alone(&self) -> Result<()> {
+        if self.bears_the_name()? {
+            return Ok(());
+        }
+        let message = format!("{}: it was removed while the log was written", self.path.display());
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Whether the file that is locked is the one that others would lock.
+    fn bears_the_name(&self) -> Result<bool> {
+        let failed = |error| files::failed(self.path, error);
+        let held = identity(&self.file.metadata().map_err(failed)?);
+        match fs::metadata(self.path) {
+            Ok(now) => Ok(identity(&now) == held),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn write(&self, record: Record) -> Result<()> {
@@ -252,6 +324,15 @@ impl Drop for Held<'_> {
     }
 }
 
+/// Makes the record in this file one of an earlier run of the machine.
+#[cfg(test)]
+pub(crate) fn age(path: &Path) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    if let Some(record) = record_in(&file).unwrap() {
+        file.write_all_at(&Record { boot: [7; 16], ..record }.to_bytes(), 0).unwrap();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +345,7 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_one_with_any_changed_byte_is_none() {
         for unfinished in [false, true] {
-            let record = Record { committed: committed(77), unfinished };
+            let record = Record { committed: committed(77), unfinished, boot: [5; 16] };
             let bytes = record.to_bytes();
             assert_eq!(Record::parse(&bytes), Some(record));
             for at in 0..RECORD {
@@ -274,6 +355,18 @@ mod tests {
             }
         }
         assert_eq!(Record::parse(&[0; RECORD]), None);
+    }
+
+    #[test]
+    fn a_record_that_is_half_written_is_read_again() {
+        let record = Record { committed: committed(3), unfinished: false, boot: this_boot() };
+        let mut torn = record.to_bytes();
+        torn[30..].fill(1);
+        let mut reads = [torn, torn, record.to_bytes()].into_iter();
+        assert_eq!(whole(|| Ok(reads.next())).unwrap(), Some(record));
+        assert_eq!(whole(|| Ok(Some(torn))).unwrap(), None);
+        assert_eq!(whole(|| Ok(None)).unwrap(), None);
+        assert!(record.is_exact() && !Record { boot: [7; 16], ..record }.is_exact());
     }
 
     #[test]
@@ -288,7 +381,7 @@ mod tests {
         held.begin(committed(3)).unwrap();
         assert_eq!(
             other.read().unwrap(),
-            Some(Record { committed: committed(3), unfinished: true })
+            Some(Record { committed: committed(3), unfinished: true, boot: this_boot() })
         );
         held.finish(committed(4)).unwrap();
         drop(held);
@@ -296,7 +389,12 @@ mod tests {
         assert_eq!(held.record().unwrap().unwrap().committed, committed(4));
         drop(held);
 
+        let held = one.hold().unwrap();
+        held.still_alone().unwrap();
         fs::remove_file(&path).unwrap();
+        assert_eq!(held.still_alone().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(held.begin(committed(5)).unwrap_err().kind(), ErrorKind::Unavailable);
+        drop(held);
         let held = one.hold().unwrap();
         assert_eq!(held.record().unwrap(), None);
         assert!(other.hold_at_once().unwrap().is_none(), "both see the new one");

@@ -1,5 +1,6 @@
 //! Letting go of the oldest entries.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,16 +46,35 @@ impl Inner {
     }
 
     /// The same, of a log of which so many entries are known to be published.
+    ///
+    /// What an older mark points to may go while it is looked for. Then there is a newer one.
     fn pruning_of(&self, published: Option<u64>) -> Result<Pruning> {
-        let path = self.dir.join(MARK);
-        let place = path.display().to_string();
-        let bytes = files::read_at_most(&path, MARK_BYTES as u64);
-        let bytes = bytes.map_err(|error| match error.kind() {
+        let mut mark = self.mark()?;
+        loop {
+            let found = self.marked_by(mark.as_deref(), published);
+            let corrupt = found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt);
+            let now = if corrupt { self.mark()? } else { None };
+            if !corrupt || now == mark {
+                return found;
+            }
+            mark = now;
+        }
+    }
+
+    /// The mark as it stands there.
+    fn mark(&self) -> Result<Option<Vec<u8>>> {
+        let bytes = files::read_at_most(&self.dir.join(MARK), MARK_BYTES as u64);
+        bytes.map_err(|error| match error.kind() {
             ErrorKind::Limit => Error::corrupt(error.to_string()),
             _ => error,
-        })?;
-        let Some(bytes) = bytes else { return Ok(Pruning::default()) };
-        let index = pruning::marked(&bytes, &place)?;
+        })
+    }
+
+    /// What the entry says that a mark points to.
+    fn marked_by(&self, mark: Option<&[u8]>, published: Option<u64>) -> Result<Pruning> {
+        let place = self.dir.join(MARK).display().to_string();
+        let Some(bytes) = mark else { return Ok(Pruning::default()) };
+        let index = pruning::marked(bytes, &place)?;
         let known = *lock(&self.pruning);
         if known.root.is_some() && known.index == index {
             return Ok(known);
@@ -94,6 +114,8 @@ impl Inner {
         if bundles > 0 { self.remove_bundles(&top, &top, bundles) } else { Ok(()) }
     }
 
+    /// Their names are gone for good before this returns: nobody would remove them again. Another
+    /// process may be at the same.
     fn remove_bundles(&self, top: &Path, dir: &Path, bundles: u64) -> Result<()> {
         for path in files::list(dir)? {
             if path.is_dir() {
@@ -104,9 +126,18 @@ impl Inner {
             }
             let below = path.strip_prefix(top).unwrap_or(&path);
             if tiles::parse_path(below).is_some_and(|(index, _)| index < bundles) {
-                self.files.remove(&path).map_err(|error| files::failed(&path, error))?;
+                gone(self.files.remove(&path), &path)?;
             }
         }
-        Ok(())
+        // Also where nothing was: whoever removed it may have been cut off before this.
+        gone(self.files.sync_dir(dir), dir)
+    }
+}
+
+/// What is not there has been removed.
+fn gone(done: io::Result<()>, path: &Path) -> Result<()> {
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files::failed(path, error)),
+        _ => Ok(()),
     }
 }

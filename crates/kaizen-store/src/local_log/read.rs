@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kaizen_core::{Bytes, Digest, Entry, Error, Result};
+use kaizen_core::{Bytes, Digest, Entry, Error, ErrorKind, Result};
 
 use super::{Inner, lock};
 use crate::tiles::{Kind, WIDTH};
@@ -11,6 +11,15 @@ impl Inner {
     pub(super) fn read(&self, indices: &Range<u64>) -> Result<Vec<Entry>> {
         let log = format!("log {}", self.dir.display());
         self.pruning()?.check(indices, &log)?;
+        let read = self.read_kept(indices, &log);
+        if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            // It may have been pruned meanwhile.
+            self.pruning()?.check(indices, &log)?;
+        }
+        read
+    }
+
+    fn read_kept(&self, indices: &Range<u64>, log: &str) -> Result<Vec<Entry>> {
         let (published, recent) = self.look(|state| {
             let size = state.tail.size();
             if indices.start > indices.end || indices.end > size {

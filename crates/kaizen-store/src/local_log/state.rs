@@ -11,7 +11,7 @@ use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result};
 
 use super::journal::{self, Before, Found, Frame};
 use super::journal_file::Opened;
-use super::lock_file::{Committed, Held, Identity, identity};
+use super::lock_file::{Committed, Held, Identity, Record, identity};
 use super::{Inner, lock};
 use crate::files;
 use crate::hashes::TileCache;
@@ -110,7 +110,8 @@ impl Inner {
         for _ in 0..TRIES {
             let mut known = lock(&self.state);
             // Read while no thread of this process moves on, so that it is not behind.
-            let Some(record) = self.lock_file.read()? else { break };
+            let record = self.lock_file.read()?.filter(Record::is_exact);
+            let Some(record) = record else { break };
             match self.follow(&mut known, &record.committed) {
                 Ok(()) => {
                     // If somebody has the lock, what is being written is not committed yet.
@@ -142,10 +143,10 @@ impl Inner {
             let last = tries == TRIES_OF_A_READER;
             let followed = match &record {
                 // Whoever was cut off when the checkpoint was replaced may never come back.
-                Some(record) if !(last && record.unfinished) => {
+                Some(record) if record.is_exact() && !(last && record.unfinished) => {
                     self.follow(&mut known, &record.committed)
                 }
-                _ => self.follow_files(&mut known),
+                _ => self.follow_files(&mut known, record.as_ref()),
             };
             match followed {
                 Ok(()) => return look(known.as_ref().ok_or_else(unread)?),
@@ -157,39 +158,68 @@ impl Inner {
         }
     }
 
-    /// Goes on to what the files hold, where nobody says what is committed: in a copy, or after a
-    /// power cut. For one who may not write, and cannot have it said.
-    fn follow_files(&self, known: &mut Option<State>) -> Result<()> {
+    /// Goes on to what the files hold, where nobody says exactly what is committed: in a copy, or
+    /// after a power cut. For one who may not write, and cannot have it said. It must be at least
+    /// what the record says, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] also if somebody moved on meanwhile.
+    fn follow_files(&self, known: &mut Option<State>, record: Option<&Record>) -> Result<()> {
         let stamp = self.stamp()?;
-        if let Some(state) = known.as_mut().filter(|state| state.stamp == stamp) {
-            if let Some((additions, head, end)) = self.read_journal(state, u64::MAX)? {
+        let same = |state: &State| state.stamp == stamp;
+        let (mut read, mut added) = (None, None);
+        if let Some(state) = known.as_ref().filter(|state| same(state)) {
+            added = self.read_journal(state, u64::MAX)?;
+        } else {
+            let published = self.signing.open(&self.published_note()?, &self.shown())?;
+            let mut state = self.load(published, stamp)?;
+            if let Some((additions, head, end)) = self.read_journal(&state, u64::MAX)? {
                 state.go_on(additions, head, end);
             }
-            return Ok(());
+            if let Some(known) = known.as_ref() {
+                self.holds(&state, &known.committed())?;
+            }
+            read = Some(state);
         }
-        let published = self.signing.open(&self.published_note()?, &self.shown())?;
-        let mut state = self.load(published, stamp)?;
-        if let Some((additions, head, end)) = self.read_journal(&state, u64::MAX)? {
-            state.go_on(additions, head, end);
-        }
-        if self.stamp()? != stamp {
+        // A writer that has begun meanwhile says so before it writes: what was found is then
+        // perhaps not flushed.
+        if self.stamp()? != stamp || self.lock_file.read()?.as_ref() != record {
             return Err(Error::corrupt(format!("{}: it changes all the time", self.shown())));
         }
-        if let Some(known) = known {
-            self.holds(&state, &known.committed())?;
+        if read.is_some() {
+            *known = read;
         }
-        *known = Some(state);
-        Ok(())
+        let state = known.as_mut().ok_or_else(unread)?;
+        if let Some((additions, head, end)) = added {
+            state.go_on(additions, head, end);
+        }
+        record.map_or(Ok(()), |record| self.holds(state, &record.committed))
     }
 
     /// Brings what is known up to date, while nobody else writes.
+    ///
+    /// Where the files do not end as the record says, it is behind them, or they are damaged. To
+    /// settle tells which; nothing is written over before.
     pub(super) fn catch_up(&self, held: &Held<'_>) -> Result<()> {
-        match held.record()? {
-            Some(record) if !record.unfinished => {
-                self.follow(&mut lock(&self.state), &record.committed)
+        let record = held.record()?.filter(|record| record.is_exact() && !record.unfinished);
+        let Some(record) = record else { return self.settle(held) };
+        let ends = {
+            let mut known = lock(&self.state);
+            match self.follow(&mut known, &record.committed) {
+                Ok(()) => self.ends_here(known.as_ref().ok_or_else(unread)?)?,
+                Err(error) if error.kind() == ErrorKind::Corrupt => false,
+                Err(error) => return Err(error),
             }
-            _ => self.settle(held),
-        }
+        };
+        if ends { Ok(()) } else { self.settle(held) }
+    }
+
+    /// Whether nothing in the journal claims to go on from what is known.
+    fn ends_here(&self, state: &State) -> Result<bool> {
+        let Some(journal) = self.open_journal()? else { return Ok(true) };
+        let claimed = journal::is_claimed(&*journal, state.next_frame, state.before());
+        Ok(!claimed.map_err(|error| files::failed(self.journal.path(), error))?)
     }
 
     /// Goes on from what is known to what is committed. If that fails, what is known stays.

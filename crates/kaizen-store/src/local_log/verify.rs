@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
 
 use super::journal::{self, Before, Found};
+use super::lock_file::{Committed, Record, record_in};
 use crate::files::{self, blocking};
 use crate::log_keys::LogKeys;
 use crate::note;
@@ -97,8 +98,9 @@ fn check(dir: &Path, keys: &LogKeys, seen: &Seen, part: Option<Range<u64>>) -> R
     let tree = reader.verify(&checkpoint, &outline, None)?;
     folder.check_older_forms(size, &reader)?;
     let end = Tail::new(size, tree.edge, Vec::new());
-    let head = commits(&dir.join("journal"), &seen.journal, &end, keys)?;
-    Ok(Verified::of(size, pruning.first, head.unwrap_or(checkpoint)))
+    let (head, cut_off) = commits(&dir.join("journal"), seen, &end, keys)?;
+    let found = Verified::of(size, pruning.first, head.unwrap_or(checkpoint));
+    Ok(Verified { cut_off, ..found })
 }
 
 /// The small files of a log as they were at one time.
@@ -107,13 +109,15 @@ struct Seen {
     note: Vec<u8>,
     journal: Vec<u8>,
     mark: Option<Vec<u8>>,
+    /// What `checkpoint.lock` says.
+    record: Option<Record>,
 }
 
 impl Seen {
     fn at_one_time(dir: &Path) -> Result<Self> {
         // A log that nobody can write to has no lock, and needs none.
-        let held = File::open(dir.join("checkpoint.lock")).ok();
-        let _held = held.filter(|file| file.lock_shared().is_ok());
+        let lock = File::open(dir.join("checkpoint.lock")).ok();
+        let held = lock.filter(|file| file.lock_shared().is_ok());
         let path = dir.join("checkpoint");
         let mut note = note_at(&path)?;
         for _ in 0..TRIES {
@@ -122,7 +126,8 @@ impl Seen {
             // Published in between, if nobody could be kept from it.
             let now = note_at(&path)?;
             if now == note {
-                return Ok(Self { note, journal, mark });
+                let record = held.as_ref().and_then(|file| record_in(file).ok().flatten());
+                return Ok(Self { note, journal, mark, record });
             }
             note = now;
         }
@@ -144,13 +149,15 @@ fn note_at(path: &Path) -> Result<Vec<u8>> {
     note.context(ErrorKind::NotFound, format!("{}: there is no checkpoint", path.display()))
 }
 
-/// Checks the commits in the journal, which go on from this end of the log. Gives the last head.
+/// Checks the commits in the journal, which go on from this end of the log. Gives the last head,
+/// and whether another commit was begun after it and never finished.
 fn commits(
     path: &Path,
-    journal: &Vec<u8>,
+    seen: &Seen,
     end: &Tail,
     keys: &LogKeys,
-) -> Result<Option<Checkpoint>> {
+) -> Result<(Option<Checkpoint>, bool)> {
+    let journal = &seen.journal;
     let mut additions = end.additions();
     let mut head = None;
     let mut before = Before { size: end.size(), root: end.root() };
@@ -164,10 +171,20 @@ fn commits(
         Ok(Found::Damaged) => {
             Err(Error::corrupt(format!("{shown}: the commit at byte {offset} is damaged")))
         }
+        // A writer was killed, or failed; what it had finished before is all there.
+        Ok(Found::Torn)
+            if seen.record.is_some_and(|record| {
+                let Committed { head, end, .. } = record.committed;
+                record.unfinished
+                    && (head.size, head.root, end) == (before.size, before.root, offset)
+            }) =>
+        {
+            Ok((head, true))
+        }
         Ok(Found::Torn) => Err(Error::corrupt(format!(
             "{shown}: the commit at byte {offset} was not finished, or is damaged"
         ))),
-        Ok(_) => Ok(head),
+        Ok(_) => Ok((head, false)),
         Err(error) => Err(files::failed(path, error)),
     }
 }

@@ -182,6 +182,7 @@ impl Remote {
 enum Does {
     Sign,
     Hang,
+    Panic,
     SignWithAnother,
 }
 
@@ -203,6 +204,7 @@ impl Signer for Remote {
         match does {
             Does::Sign => self.key.sign(message).await,
             Does::Hang => std::future::pending().await,
+            Does::Panic => panic!("the signer of the test panics"),
             Does::SignWithAnother => {
                 Ed25519Signer::from_seed(self.key.name(), [66; 32])?.sign(message).await
             }
@@ -222,6 +224,7 @@ async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     log.append(&[entry(0)], None).await.unwrap();
     for (does, kind, says) in [
         (Does::Hang, ErrorKind::Unavailable, "signer `example.com/log`: no signature within 0.1 s"),
+        (Does::Panic, ErrorKind::Unavailable, "signer `example.com/log`: it was cut off"),
         (Does::SignWithAnother, ErrorKind::Corrupt, "example.com/log"),
     ] {
         *signer.does.lock().unwrap() = does;

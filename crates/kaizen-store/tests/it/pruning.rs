@@ -1,5 +1,7 @@
 //! Logs that let go of their oldest entries, and parts of logs.
 
+mod readers;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
