@@ -213,6 +213,20 @@ impl Signer for Remote {
 }
 
 #[tokio::test]
+async fn a_signer_that_panics_is_not_said_to_be_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
+    let signer = Arc::new(Remote { key, does: Mutex::new(Does::Sign) });
+    let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
+    *signer.does.lock().unwrap() = Does::Panic;
+    let error = log.append(&[entry(0)], None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("it was cut off while it signed"), "{error}");
+    *signer.does.lock().unwrap() = Does::Sign;
+    assert_eq!(log.append(&[entry(0)], None).await.unwrap(), 0..1);
+}
+
+#[tokio::test]
 async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let key = || Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
@@ -224,7 +238,6 @@ async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     log.append(&[entry(0)], None).await.unwrap();
     for (does, kind, says) in [
         (Does::Hang, ErrorKind::Unavailable, "signer `example.com/log`: no signature within 0.1 s"),
-        (Does::Panic, ErrorKind::Unavailable, "signer `example.com/log`: it was cut off"),
         (Does::SignWithAnother, ErrorKind::Corrupt, "example.com/log"),
     ] {
         *signer.does.lock().unwrap() = does;
