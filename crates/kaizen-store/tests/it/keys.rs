@@ -216,7 +216,7 @@ impl Signer for Remote {
 async fn a_signer_that_panics_is_not_said_to_be_slow() {
     let dir = tempfile::tempdir().unwrap();
     let key = Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
-    let signer = Arc::new(Remote { key, does: Mutex::new(Does::Sign) });
+    let signer = Arc::new(Remote { key, does: Mutex::new(Does::Sign), asked: Default::default() });
     let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
     *signer.does.lock().unwrap() = Does::Panic;
     let error = log.append(&[entry(0)], None).await.unwrap_err();
