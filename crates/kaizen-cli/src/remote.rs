@@ -178,7 +178,8 @@ fn reason(reason: SkipReason) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use kaizen_core::Silent;
+    use kaizen_core::record::Evaluation;
+    use kaizen_core::{ArtifactStore as _, Records as _, Silent};
     use kaizen_store::copy;
     use kaizen_testkit::{MemoryLog, MemoryStore, story};
 
@@ -189,7 +190,8 @@ mod tests {
         let (from, to) = (MemoryStore::default(), MemoryStore::default());
         let story = story(&from, &MemoryLog::default()).await.unwrap();
         let id = story.evaluations[0];
-        // The subject of one of the records that it leads to is a blob, and no record.
+        let model = from.get::<Evaluation>(&id).await.unwrap().record.model;
+        assert!(from.remove_manifest(&model).await.unwrap());
         let copied = copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
         let [skipped] = &copied.skipped[..] else { panic!("{:?}", copied.skipped) };
         let shown = |json: bool| {
@@ -199,11 +201,12 @@ mod tests {
             out
         };
         let (text, left) = (shown(false), skipped.digest);
+        assert_eq!(left, model);
         let line =
-            format!("left out    {left}, what a record is about: no record that is copied\n");
+            format!("left out    {left}, what a record is about: MISSING at the source\n");
         assert!(text.contains(&line), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
-        let skipped = json!([{ "digest": left, "link": "subject", "reason": "no_record" }]);
+        let skipped = json!([{ "digest": left, "link": "subject", "reason": "missing" }]);
         assert_eq!(json["skipped"], skipped);
     }
 }
