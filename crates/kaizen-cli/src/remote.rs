@@ -202,8 +202,7 @@ mod tests {
         };
         let (text, left) = (shown(false), skipped.digest);
         assert_eq!(left, model);
-        let line =
-            format!("left out    {left}, what a record is about: MISSING at the source\n");
+        let line = format!("left out    {left}, what a record is about: MISSING at the source\n");
         assert!(text.contains(&line), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
         let skipped = json!([{ "digest": left, "link": "subject", "reason": "missing" }]);
