@@ -267,6 +267,14 @@ pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// The same of a file of ours, which never is longer than `most`: one that is has been damaged.
+pub(crate) fn read_whole(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    read_at_most(path, most).map_err(|error| match error.kind() {
+        ErrorKind::Limit => Error::corrupt(error.to_string()),
+        _ => error,
+    })
+}
+
 /// Names in a directory, ascending; none if there is no such directory.
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {

@@ -4,6 +4,7 @@ mod builder;
 mod commit;
 pub(crate) mod export;
 mod fold;
+mod identity;
 pub(crate) mod journal;
 mod journal_file;
 pub(crate) mod lock_file;

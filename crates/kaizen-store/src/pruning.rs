@@ -26,16 +26,6 @@ pub(crate) struct Pruning {
 }
 
 impl Pruning {
-    /// What an entry says that the mark points to. `place` names the mark.
-    pub(crate) fn of(index: u64, entry: &Entry, place: &str) -> Result<Self> {
-        match entry.event {
-            Event::Pruned { first } if first <= index => {
-                Ok(Self { index, first, root: Some(entry.subject) })
-            }
-            _ => Err(Error::corrupt(format!("{place}: entry {index} prunes nothing"))),
-        }
-    }
-
     /// How many bundles at the beginning hold nothing that stays.
     pub(crate) fn bundles(&self) -> u64 {
         self.first / WIDTH
@@ -58,15 +48,48 @@ pub(crate) fn entry(first: u64, root: Digest, occurrence: &Occurrence) -> Entry 
     Entry { at, actor, operation, event, subject: root, evidence: Vec::new() }
 }
 
-/// The bytes of the mark that points to an entry.
-pub(crate) fn mark(index: u64) -> Vec<u8> {
-    format!("{index}\n").into_bytes()
+/// What the mark of a log says: which entry tells what went.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    pub(crate) index: u64,
+    /// How the mark is called in messages.
+    place: String,
 }
 
-/// The entry that a mark points to. `place` names the mark.
-pub(crate) fn marked(bytes: &[u8], place: &str) -> Result<u64> {
-    let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
-    let index = text.and_then(|text| text.parse().ok());
-    let index = index.filter(|index| mark(*index) == bytes);
-    index.context(ErrorKind::Corrupt, format!("{place}: not the number of an entry"))
+impl Mark {
+    /// The bytes of the mark that points to an entry.
+    pub(crate) fn bytes(index: u64) -> Vec<u8> {
+        format!("{index}\n").into_bytes()
+    }
+
+    pub(crate) fn parse(bytes: &[u8], place: String) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
+        let index = text.and_then(|text| text.parse().ok());
+        let index = index.filter(|index| Self::bytes(*index) == bytes);
+        let index = index
+            .with_context(ErrorKind::Corrupt, || format!("{place}: not the number of an entry"))?;
+        Ok(Self { index, place })
+    }
+
+    /// Refuses a mark that points beyond the `size` entries that there are.
+    pub(crate) fn check(&self, size: u64) -> Result<()> {
+        let Self { index, place } = self;
+        if *index < size {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("{place}: entry {index} of {size}")))
+    }
+
+    /// What the entry says that the mark points to.
+    pub(crate) fn pruning(self, entry: &[u8]) -> Result<Pruning> {
+        let Self { index, place } = self;
+        let entry: Entry = serde_json::from_slice(entry)
+            .context(ErrorKind::Corrupt, format!("{place}: entry {index}"))?;
+        match entry.event {
+            Event::Pruned { first } if first <= index => {
+                Ok(Pruning { index, first, root: Some(entry.subject) })
+            }
+            _ => Err(Error::corrupt(format!("{place}: entry {index} prunes nothing"))),
+        }
+    }
 }

@@ -104,10 +104,7 @@ impl Kind {
     /// The bytes of a tile's file, or `None` if there is none. One that is longer than any tile is
     /// not read to its end.
     pub(crate) fn read_file(self, path: &Path) -> Result<Option<Vec<u8>>> {
-        files::read_at_most(path, self.most_bytes() as u64).map_err(|error| match error.kind() {
-            ErrorKind::Limit => Error::corrupt(error.to_string()),
-            _ => error,
-        })
+        files::read_whole(path, self.most_bytes() as u64)
     }
 
     /// How many bytes the first `width` items of a tile take.

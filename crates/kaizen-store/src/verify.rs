@@ -13,7 +13,7 @@ use crate::local_log::journal::{Before, Frame};
 use crate::log_keys::LogKeys;
 use crate::merkle::{leaf_hash, root};
 use crate::note;
-use crate::pruning::{self, MARK, Pruning};
+use crate::pruning::{MARK, Mark, Pruning};
 use crate::tail::Additions;
 use crate::tiles::{self, Kind, Tree, WIDTH};
 
@@ -67,18 +67,13 @@ impl dyn Source + '_ {
     /// What the mark points to, if the log has one: in tiles, as nothing is pruned before it is.
     pub(crate) fn pruning(&self, mark: Option<&[u8]>, size: u64) -> Result<Pruning> {
         let Some(mark) = mark else { return Ok(Pruning::default()) };
-        let place = self.place(MARK).display().to_string();
-        let index = pruning::marked(mark, &place)?;
-        if index >= size {
-            let message = format!("{place}: entry {index}, and {size} are published");
-            return Err(Error::corrupt(message));
-        }
-        let (bundle, width) = (index / WIDTH, Kind::Entries.width(index / WIDTH, size));
+        let mark = Mark::parse(mark, self.place(MARK).display().to_string())?;
+        mark.check(size)?;
+        let bundle = mark.index / WIDTH;
+        let width = Kind::Entries.width(bundle, size);
         let (path, bytes) = self.read(Kind::Entries, bundle, width)?;
-        let entries = tiles::exact_entries(&path, &bytes, width)?;
-        let entry: Entry = serde_json::from_slice(entries[(index % WIDTH) as usize])
-            .context(ErrorKind::Corrupt, format!("{}: entry {index}", path.display()))?;
-        Pruning::of(index, &entry, &place)
+        let entry = tiles::exact_entries(&path, &bytes, width)?[(mark.index % WIDTH) as usize];
+        mark.pruning(entry)
     }
 }
 

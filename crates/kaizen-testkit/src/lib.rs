@@ -24,8 +24,10 @@ pub mod judge;
 pub mod online_store;
 pub mod point_in_time;
 pub mod source;
+mod store_double;
 mod story;
 pub mod target;
 
 pub use fakes::{FaultyLog, ManualClock, MemoryLog, MemoryStore};
+pub use store_double::{Doubled, StoreDouble};
 pub use story::{Story, story};

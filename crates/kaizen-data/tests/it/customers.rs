@@ -21,7 +21,7 @@ use kaizen_table::{
     Aggregate, FeatureService, FeatureView, LabelView, OnlineEntry, OnlinePage, OnlineStore, Query,
     Scan, Source,
 };
-use kaizen_testkit::{MemoryLog, MemoryStore};
+use kaizen_testkit::{Doubled, MemoryLog, MemoryStore, StoreDouble};
 
 use crate::cases::instants;
 
@@ -224,33 +224,17 @@ impl OnlineStore for FaultyOnline {
 pub(crate) struct FaultyStore(MemoryStore, Arc<Fault>);
 
 #[async_trait]
-impl ArtifactStore for FaultyStore {
+impl StoreDouble for FaultyStore {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.0
+    }
+
     async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
         self.1.guard(self.0.put_stream(bytes, expected)).await
     }
 
-    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        self.0.get_stream(digest).await
-    }
-
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.0.size_of(digest).await
-    }
-
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
         self.1.guard(self.0.put_manifest(manifest)).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.0.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.0.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.0.blobs().await
     }
 
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
@@ -288,7 +272,7 @@ pub(crate) struct World {
     pub(crate) features: FeatureStore,
     pub(crate) online: Online,
     pub(crate) entries: Arc<FaultyOnline>,
-    pub(crate) artifacts: FaultyStore,
+    pub(crate) artifacts: Doubled<FaultyStore>,
     pub(crate) log: FaultyLog,
     /// Training sets with the customer, of which the first two have one blob of rows.
     pub(crate) with: Vec<Digest>,
@@ -344,7 +328,7 @@ impl World {
             let until = Timestamp::from_nanos(150 * S);
             online.materialize(view, &*sources[source], until, &Silent).await.unwrap();
         }
-        let artifacts = FaultyStore(MemoryStore::default(), Arc::clone(&fault));
+        let artifacts = Doubled(FaultyStore(MemoryStore::default(), Arc::clone(&fault)));
         let log = FaultyLog(MemoryLog::default(), Arc::clone(&fault));
         let mut with = Vec::new();
         for (rows, cutoff) in [(0..120, 500), (0..120, 501), (30..90, 500)] {

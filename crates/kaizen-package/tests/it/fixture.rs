@@ -10,7 +10,7 @@ use kaizen_core::{
     async_trait, stream,
 };
 use kaizen_package::{ImageBuilder, ModelParts, save_model};
-use kaizen_testkit::{MemoryStore, judge};
+use kaizen_testkit::{MemoryStore, StoreDouble, judge};
 
 pub(crate) fn parts() -> ModelParts {
     let inputs = vec![Field::new("distance", DataType::Float64)];
@@ -88,39 +88,15 @@ pub(crate) struct Tampered {
 }
 
 #[async_trait]
-impl ArtifactStore for Tampered {
-    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
-        self.inner.put_stream(bytes, expected).await
+impl StoreDouble for Tampered {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.inner
     }
 
     async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        Ok(stream::once(self.get_blob(digest).await?))
-    }
-
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.size_of(digest).await
-    }
-
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
         if *digest == self.victim {
-            return Ok(self.bytes.clone());
+            return Ok(stream::once(self.bytes.clone()));
         }
-        self.inner.get_blob(digest).await
-    }
-
-    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.inner.put_manifest(manifest).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.inner.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.inner.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.inner.blobs().await
+        self.inner.get_stream(digest).await
     }
 }

@@ -1,7 +1,7 @@
 use kaizen_core::record::Model;
 use kaizen_core::{ArtifactStore, Bytes, ErrorKind, Records};
 use kaizen_package::{load_model, media_type, save_model};
-use kaizen_testkit::MemoryStore;
+use kaizen_testkit::{Doubled, MemoryStore};
 
 use crate::fixture::{Tampered, parts};
 
@@ -66,7 +66,7 @@ async fn any_part_that_was_changed_is_named() {
         bytes[middle] ^= 1;
         let inner = MemoryStore::default();
         save_model(&inner, parts()).await.unwrap();
-        let store = Tampered { inner, victim, bytes: bytes.into() };
+        let store = Doubled(Tampered { inner, victim, bytes: bytes.into() });
         let error = load_model(&store, &id).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         let message = error.to_string();

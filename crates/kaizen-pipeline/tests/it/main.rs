@@ -12,7 +12,7 @@ use kaizen_core::{
     OperationId, Payload, Record, Records, Result, Timestamp, async_trait,
 };
 use kaizen_pipeline::{Outcome, Pipeline, Step};
-use kaizen_testkit::{FaultyLog, MemoryLog, MemoryStore};
+use kaizen_testkit::{Doubled, FaultyLog, MemoryLog, MemoryStore, StoreDouble};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -42,7 +42,11 @@ struct Faulty {
 }
 
 #[async_trait]
-impl ArtifactStore for Faulty {
+impl StoreDouble for Faulty {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.inner
+    }
+
     async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
         let digest = self.inner.put_stream(bytes, expected).await?;
         self.lost.lock().unwrap().remove(&digest);
@@ -60,10 +64,6 @@ impl ArtifactStore for Faulty {
         self.inner.get_stream(digest).await
     }
 
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.size_of(digest).await
-    }
-
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
         let digest = self.inner.put_manifest(manifest).await?;
         self.lost.lock().unwrap().remove(&digest);
@@ -77,18 +77,10 @@ impl ArtifactStore for Faulty {
         }
         self.inner.referrers(subject).await
     }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.inner.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.inner.blobs().await
-    }
 }
 
 struct World {
-    store: Arc<Faulty>,
+    store: Arc<Doubled<Faulty>>,
     log: Arc<FaultyLog>,
     done: Arc<AtomicUsize>,
 }
@@ -107,7 +99,7 @@ impl World {
         let operation = OperationId::new("test", at);
         let occurrence = Occurrence::new(at, Actor::system("test"), operation);
         Pipeline::new(
-            Arc::<Faulty>::clone(&self.store),
+            Arc::<Doubled<Faulty>>::clone(&self.store),
             Arc::<FaultyLog>::clone(&self.log),
             occurrence,
         )

@@ -1,6 +1,6 @@
 //! The file `journal`, kept open.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use kaizen_core::{Bytes, Result};
 
+use super::identity::Identity;
 use super::journal::{MAX_BYTES, Pages};
 use super::lock;
-use super::lock_file::{Identity, identity};
 use crate::files::{self, Files};
 
 /// A journal file, of which only as much is read as is asked for.
@@ -18,12 +18,11 @@ use crate::files::{self, Files};
 pub(super) struct Opened {
     pub(super) file: File,
     identity: Identity,
-    length: u64,
 }
 
 impl Pages for Opened {
     fn length(&self) -> u64 {
-        self.length
+        self.identity.length.min(MAX_BYTES)
     }
 
     fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
@@ -57,16 +56,9 @@ impl JournalFile {
     /// been cut off before that, and a commit in a journal without a name is lost.
     pub(super) fn open(&self, disk: &dyn Files) -> Result<Option<Arc<Opened>>> {
         let failed = |error| files::failed(&self.path, error);
-        let metadata = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
+        let Some(now) = Identity::named(&self.path).map_err(failed)? else { return Ok(None) };
         let mut opened = lock(&self.opened);
-        let same = |known: &&Arc<Opened>| {
-            known.identity == identity(&metadata) && known.length == metadata.len().min(MAX_BYTES)
-        };
-        if let Some(known) = opened.as_ref().filter(same) {
+        if let Some(known) = opened.as_ref().filter(|known| known.identity == now) {
             return Ok(Some(Arc::clone(known)));
         }
         let mut options = File::options();
@@ -75,9 +67,8 @@ impl JournalFile {
             let dir = files::parent(&self.path)?;
             disk.sync_dir(dir).map_err(|error| files::failed(dir, error))?;
         }
-        let metadata = file.metadata().map_err(failed)?;
-        let length = metadata.len().min(MAX_BYTES);
-        let journal = Arc::new(Opened { file, identity: identity(&metadata), length });
+        let identity = Identity::opened(&file).map_err(failed)?;
+        let journal = Arc::new(Opened { file, identity });
         *opened = Some(Arc::clone(&journal));
         Ok(Some(journal))
     }

@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use kaizen_core::{Digest, Error, ErrorKind, Result};
 
+use super::identity::{Identity, Inode};
 use super::lock;
 use crate::files;
 use crate::seen::Seen;
@@ -144,14 +145,6 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Which file bears a name: of two files that are there at the same time, no two have the same.
-pub(super) type Identity = (u64, u64);
-
-/// Which file bears this name now.
-pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
-}
-
 /// The file, kept open.
 #[derive(Debug)]
 pub(super) struct LockFile {
@@ -159,14 +152,20 @@ pub(super) struct LockFile {
     /// Whether it may be made.
     writes: bool,
     turns: Turns,
-    opened: Mutex<Option<(Identity, Arc<File>)>>,
+    opened: Mutex<Option<Arc<Opened>>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    inode: Inode,
 }
 
 /// The right to write to the log, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     path: &'a Path,
-    file: Arc<File>,
+    opened: Arc<Opened>,
     _turn: Turn<'a>,
 }
 
@@ -179,26 +178,27 @@ impl LockFile {
     /// Waits until nobody else, here or in another process, may write.
     pub(super) fn hold(&self) -> Result<Held<'_>> {
         let turn = self.turns.wait();
-        let mut file = self.file()?;
+        let known = lock(&self.opened).clone();
+        let mut opened = known.map_or_else(|| self.opened(), Ok)?;
         loop {
-            file.lock().map_err(|error| self.failed(error))?;
+            opened.file.lock().map_err(|error| self.failed(error))?;
             // Locked is the file that bore the name then. Others lock the one that does now.
-            let now = self.file()?;
-            if Arc::ptr_eq(&file, &now) {
-                return Ok(Held { path: &self.path, file, _turn: turn });
+            let now = self.opened()?;
+            if Arc::ptr_eq(&opened, &now) {
+                return Ok(Held { path: &self.path, opened, _turn: turn });
             }
-            file.unlock().map_err(|error| self.failed(error))?;
-            file = now;
+            opened.file.unlock().map_err(|error| self.failed(error))?;
+            opened = now;
         }
     }
 
     /// The right to write, if nobody else has it just now.
     pub(super) fn hold_at_once(&self) -> Result<Option<Held<'_>>> {
         let Some(turn) = self.turns.at_once() else { return Ok(None) };
-        let file = self.file()?;
-        match file.try_lock() {
+        let opened = self.opened()?;
+        match opened.file.try_lock() {
             Ok(()) => {
-                let held = Held { path: &self.path, file, _turn: turn };
+                let held = Held { path: &self.path, opened, _turn: turn };
                 Ok(held.bears_the_name()?.then_some(held))
             }
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -211,30 +211,23 @@ impl LockFile {
         if !self.writes && !self.path.exists() {
             return Ok(None);
         }
-        let file = self.file()?;
-        whole(|| read(&file)).map_err(|error| self.failed(error))
+        let opened = self.opened()?;
+        whole(|| read(&opened.file)).map_err(|error| self.failed(error))
     }
 
     /// The file that bears the name now.
-    fn file(&self) -> Result<Arc<File>> {
-        let mut opened = lock(&self.opened);
-        let now = match fs::metadata(&self.path) {
-            Ok(metadata) => Some(identity(&metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(self.failed(error)),
-        };
-        if let Some((known, file)) = &*opened
-            && now == Some(*known)
-        {
-            return Ok(Arc::clone(file));
+    fn opened(&self) -> Result<Arc<Opened>> {
+        let mut known = lock(&self.opened);
+        let now = Identity::named(&self.path).map_err(|error| self.failed(error))?;
+        let now = now.map(|now| now.inode);
+        if let Some(opened) = known.as_ref().filter(|opened| now == Some(opened.inode)) {
+            return Ok(Arc::clone(opened));
         }
         let mut options = File::options();
         options.create(self.writes).read(true).write(self.writes).truncate(false);
         let file = options.open(&self.path).map_err(|error| self.failed(error))?;
-        let metadata = file.metadata().map_err(|error| self.failed(error))?;
-        let file = Arc::new(file);
-        *opened = Some((identity(&metadata), Arc::clone(&file)));
-        Ok(file)
+        let inode = Identity::opened(&file).map_err(|error| self.failed(error))?.inode;
+        Ok(Arc::clone(known.insert(Arc::new(Opened { file, inode }))))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -272,7 +265,7 @@ fn whole(mut read: impl FnMut() -> io::Result<Option<[u8; RECORD]>>) -> io::Resu
 impl Held<'_> {
     /// What the last one who held the lock says; `None` if nothing that is whole.
     pub(super) fn record(&self) -> Result<Option<Record>> {
-        record_in(&self.file).map_err(|error| files::failed(self.path, error))
+        record_in(&self.opened.file).map_err(|error| files::failed(self.path, error))
     }
 
     /// Says that something is about to be written beyond what is committed.
@@ -301,24 +294,19 @@ impl Held<'_> {
 
     /// Whether the file that is locked is the one that others would lock.
     fn bears_the_name(&self) -> Result<bool> {
-        let failed = |error| files::failed(self.path, error);
-        let held = identity(&self.file.metadata().map_err(failed)?);
-        match fs::metadata(self.path) {
-            Ok(now) => Ok(identity(&now) == held),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(error)),
-        }
+        let now = Identity::named(self.path).map_err(|error| files::failed(self.path, error))?;
+        Ok(now.is_some_and(|now| now.inode == self.opened.inode))
     }
 
     fn write(&self, record: Record) -> Result<()> {
-        let written = self.file.write_all_at(&record.to_bytes(), 0);
+        let written = self.opened.file.write_all_at(&record.to_bytes(), 0);
         written.map_err(|error| files::failed(self.path, error))
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.file.unlock() {
+        if let Err(error) = self.opened.file.unlock() {
             tracing::warn!(path = %self.path.display(), %error, "lock not given back");
         }
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kaizen_core::record::Occurrence;
-use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
+use kaizen_core::{AuditLog as _, Context, Error, ErrorKind, Result};
 
 use super::{Inner, LocalLog, lock};
 use crate::files::{self, blocking};
-use crate::pruning::{self, MARK, MARK_BYTES, Pruning};
+use crate::pruning::{self, MARK, MARK_BYTES, Mark, Pruning};
 use crate::tiles::{self, Kind, WIDTH};
 
 impl LocalLog {
@@ -63,35 +63,27 @@ impl Inner {
 
     /// The mark as it stands there.
     fn mark(&self) -> Result<Option<Vec<u8>>> {
-        let bytes = files::read_at_most(&self.dir.join(MARK), MARK_BYTES as u64);
-        bytes.map_err(|error| match error.kind() {
-            ErrorKind::Limit => Error::corrupt(error.to_string()),
-            _ => error,
-        })
+        files::read_whole(&self.dir.join(MARK), MARK_BYTES as u64)
     }
 
     /// What the entry says that a mark points to.
     fn marked_by(&self, mark: Option<&[u8]>, published: Option<u64>) -> Result<Pruning> {
-        let place = self.dir.join(MARK).display().to_string();
         let Some(bytes) = mark else { return Ok(Pruning::default()) };
-        let index = pruning::marked(bytes, &place)?;
+        let mark = Mark::parse(bytes, self.dir.join(MARK).display().to_string())?;
         let known = *lock(&self.pruning);
-        if known.root.is_some() && known.index == index {
+        if known.root.is_some() && known.index == mark.index {
             return Ok(known);
         }
         let published = match published {
             Some(published) => published,
             None => self.look(|state| Ok(state.published.size))?,
         };
-        if index >= published {
-            let message = format!("{place}: entry {index}, and {published} are published");
-            return Err(Error::corrupt(message));
-        }
-        let (bundle, width) = (index / WIDTH, Kind::Entries.width(index / WIDTH, published));
+        mark.check(published)?;
+        let bundle = mark.index / WIDTH;
+        let width = Kind::Entries.width(bundle, published);
         let entries = self.bundle(bundle, width, &self.leaves(bundle, width)?)?;
-        let entry: Entry = serde_json::from_slice(&entries[(index % WIDTH) as usize])
-            .context(ErrorKind::Corrupt, format!("{place}: entry {index}"))?;
-        let found = Pruning::of(index, &entry, &place)?;
+        let entry = (mark.index % WIDTH) as usize;
+        let found = mark.pruning(&entries[entry])?;
         *lock(&self.pruning) = found;
         Ok(found)
     }
@@ -104,7 +96,7 @@ impl Inner {
         if self.pruning_of(published)?.first >= first {
             return Ok(());
         }
-        files::publish(&*self.files, &self.dir.join(MARK), &pruning::mark(index))
+        files::publish(&*self.files, &self.dir.join(MARK), &Mark::bytes(index))
     }
 
     /// Removes the bundles that hold nothing that stays.

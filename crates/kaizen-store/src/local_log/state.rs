@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result};
 
+use super::identity::Identity;
 use super::journal::{self, Before, Found, Frame};
 use super::journal_file::Opened;
-use super::lock_file::{Committed, Held, Identity, Record, identity};
+use super::lock_file::{Committed, Held, Record};
 use super::{Inner, lock};
 use crate::files;
 use crate::hashes::TileCache;
@@ -74,7 +75,6 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     identity: Identity,
-    length: u64,
     changed: [(i64, i64); 2],
 }
 
@@ -84,7 +84,7 @@ impl Stamp {
         match fs::metadata(path) {
             Ok(now) => {
                 let changed = [(now.mtime(), now.mtime_nsec()), (now.ctime(), now.ctime_nsec())];
-                Ok(Some(Self { identity: identity(&now), length: now.len(), changed }))
+                Ok(Some(Self { identity: now.into(), changed }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(files::failed(path, error)),
@@ -291,11 +291,7 @@ impl Inner {
 
     /// The note that is published, as it stands there.
     pub(super) fn published_note(&self) -> Result<String> {
-        let bytes = files::read_at_most(&self.checkpoint_path(), note::MAX_BYTES as u64);
-        let bytes = bytes.map_err(|error| match error.kind() {
-            ErrorKind::Limit => Error::corrupt(error.to_string()),
-            _ => error,
-        })?;
+        let bytes = files::read_whole(&self.checkpoint_path(), note::MAX_BYTES as u64)?;
         let bytes = bytes.ok_or_else(|| self.no_checkpoint())?;
         String::from_utf8(bytes).context(ErrorKind::Corrupt, self.shown())
     }

@@ -43,7 +43,7 @@ where
         let path = dir.join("checkpoint");
         let checkpoint = published(&path, &note_at(&path)?, &keys)?;
         let (folder, size) = (Folder(dir), checkpoint.size);
-        let mark = read(&folder.0.join(MARK), MARK_BYTES as u64)?;
+        let mark = files::read_whole(&folder.0.join(MARK), MARK_BYTES as u64)?;
         let source: &dyn Source = &folder;
         let pruning = source.pruning(mark.as_deref(), size)?;
         let mut reader = Reader::new(source, pruning.first..size, pruning);
@@ -121,8 +121,9 @@ impl Seen {
         let path = dir.join("checkpoint");
         let mut note = note_at(&path)?;
         for _ in 0..TRIES {
-            let journal = read(&dir.join("journal"), journal::MAX_BYTES)?.unwrap_or_default();
-            let mark = read(&dir.join(MARK), MARK_BYTES as u64)?;
+            let journal =
+                files::read_whole(&dir.join("journal"), journal::MAX_BYTES)?.unwrap_or_default();
+            let mark = files::read_whole(&dir.join(MARK), MARK_BYTES as u64)?;
             // Published in between, if nobody could be kept from it.
             let now = note_at(&path)?;
             if now == note {
@@ -136,16 +137,8 @@ impl Seen {
     }
 }
 
-/// A file that is corrupt if it is longer than it can be.
-fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
-    files::read_at_most(path, most).map_err(|error| match error.kind() {
-        ErrorKind::Limit => Error::corrupt(error.to_string()),
-        _ => error,
-    })
-}
-
 fn note_at(path: &Path) -> Result<Vec<u8>> {
-    let note = read(path, note::MAX_BYTES as u64)?;
+    let note = files::read_whole(path, note::MAX_BYTES as u64)?;
     note.context(ErrorKind::NotFound, format!("{}: there is no checkpoint", path.display()))
 }
 

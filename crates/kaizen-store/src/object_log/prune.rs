@@ -4,13 +4,13 @@ use std::path::Path;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use kaizen_core::record::Occurrence;
-use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
+use kaizen_core::{AuditLog as _, Context, Error, ErrorKind, Result};
 
 use super::objects::Put;
 use super::state::TRIES;
 use super::{Inner, ObjectLog, lock};
 use crate::objects::Newer;
-use crate::pruning::{self, MARK, MARK_BYTES, Pruning};
+use crate::pruning::{self, MARK, MARK_BYTES, Mark, Pruning};
 use crate::tail::unread;
 use crate::tiles;
 
@@ -60,22 +60,15 @@ impl Inner {
             Newer::Missing => return Ok(Pruning::default()),
             Newer::Read(read) => read,
         };
-        let place = self.folder.place(MARK);
-        let index = pruning::marked(&read.bytes, &place)?;
+        let mark = Mark::parse(&read.bytes, self.folder.place(MARK))?;
         let state = {
             let mut slot = self.state.lock().await;
             self.refresh(&mut slot).await?;
             slot.as_ref().ok_or_else(unread)?.clone()
         };
-        let size = state.tail.size();
-        if index >= size {
-            return Err(Error::corrupt(format!("{place}: entry {index} of {size}")));
-        }
-        let entries = self.bytes_at(&state, &(index..index + 1)).await?;
-        let entry = entries.first().context(ErrorKind::Internal, "log: no entry")?;
-        let entry: Entry = serde_json::from_slice(entry)
-            .context(ErrorKind::Corrupt, format!("{place}: entry {index}"))?;
-        let found = Pruning::of(index, &entry, &place)?;
+        mark.check(state.tail.size())?;
+        let entries = self.bytes_at(&state, &(mark.index..mark.index + 1)).await?;
+        let found = mark.pruning(entries.first().context(ErrorKind::Internal, "log: no entry")?)?;
         *lock(&self.pruning) = (found, Some(read.version));
         Ok(found)
     }
@@ -87,7 +80,7 @@ impl Inner {
                 return Ok(());
             }
             let version = lock(&self.pruning).1.clone();
-            let bytes = pruning::mark(index);
+            let bytes = Mark::bytes(index);
             match self.folder.replace(MARK, version.as_ref(), bytes).await? {
                 Put::Done(_) => drop(self.pruning().await?),
                 Put::Changed => {}

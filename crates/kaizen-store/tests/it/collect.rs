@@ -13,7 +13,7 @@ use kaizen_core::{
     Timestamp, async_trait,
 };
 use kaizen_store::{Collected, LocalStore, ObjectArtifacts, Retention, collect, fsck};
-use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore};
+use kaizen_testkit::{Doubled, ManualClock, MemoryLog, MemoryStore, StoreDouble};
 
 /// An instant at which everything that the tests put is old.
 fn later() -> Timestamp {
@@ -412,41 +412,9 @@ struct Busy {
 }
 
 #[async_trait]
-impl ArtifactStore for Busy {
-    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
-        self.inner.put_stream(bytes, expected).await
-    }
-
-    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        self.inner.get_stream(digest).await
-    }
-
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.size_of(digest).await
-    }
-
-    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.inner.put_manifest(manifest).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.inner.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.inner.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.inner.blobs().await
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        self.inner.now().await
-    }
-
-    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
-        self.inner.stored_at(digest).await
+impl StoreDouble for Busy {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.inner
     }
 
     async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
@@ -473,7 +441,7 @@ async fn last_word(log: &dyn AuditLog, digest: Digest) -> Option<Event> {
 async fn a_tombstone_of_what_stays_is_taken_back() {
     let (clock, inner) = memory();
     let again = Bytes::from_static(b"put again just now");
-    let store = Busy { inner, clock, again, fails_at: Mutex::default() };
+    let store = Doubled(Busy { inner, clock, again, fails_at: Mutex::default() });
     let log = MemoryLog::default();
     let (ids, _) = three(&store, &log).await;
     let stays = store.put_blob(store.again.clone()).await.unwrap();

@@ -13,7 +13,7 @@ use kaizen_core::{
 use kaizen_store::{
     CopyOptions, Link, LocalStore, ObjectArtifacts, SkipReason, copy, fsck, lineage,
 };
-use kaizen_testkit::MemoryStore;
+use kaizen_testkit::{Doubled, MemoryStore, StoreDouble};
 
 fn release(model: Digest) -> Release {
     let service = Digest::of("service");
@@ -106,15 +106,19 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn new(inner: MemoryStore, victim: Digest) -> Self {
+    fn new(inner: MemoryStore, victim: Digest) -> Doubled<Self> {
         let (asked, given) = (AtomicU64::new(0), Arc::default());
         let (large, about) = (1 << 40, Vec::new());
-        Self { inner, victim, bytes: Bytes::new(), asked, given, large, about }
+        Doubled(Self { inner, victim, bytes: Bytes::new(), asked, given, large, about })
     }
 }
 
 #[async_trait]
-impl ArtifactStore for Hostile {
+impl StoreDouble for Hostile {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.inner
+    }
+
     async fn put_stream(&self, _: ByteStream, _: Option<&Digest>) -> Result<Digest> {
         panic!("nothing is put into a source")
     }
@@ -154,14 +158,6 @@ impl ArtifactStore for Hostile {
             return Ok(self.about.clone());
         }
         self.inner.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.inner.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.inner.blobs().await
     }
 }
 
@@ -366,7 +362,7 @@ async fn progress_ends_at_its_total_where_blobs_were_there_after_all() {
     // It has all, but is said to have nothing.
     copy(&from, &to, &id, &CopyOptions::new(), &Silent).await.unwrap();
     let seen = Seen::default();
-    let forgetful = Forgetful(to.clone());
+    let forgetful = Doubled(Forgetful(to.clone()));
     let copied = copy(&from, &forgetful, &id, &CopyOptions::new(), &seen).await.unwrap();
     assert_eq!((copied.blobs, copied.bytes, copied.present), (0, 0, 2));
     let (done, total) = *seen.0.lock().unwrap().last().unwrap();
@@ -378,33 +374,13 @@ async fn progress_ends_at_its_total_where_blobs_were_there_after_all() {
 struct Forgetful(LocalStore);
 
 #[async_trait]
-impl ArtifactStore for Forgetful {
-    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
-        self.0.put_stream(bytes, expected).await
-    }
-
-    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        self.0.get_stream(digest).await
+impl StoreDouble for Forgetful {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.0
     }
 
     async fn size_of(&self, _: &Digest) -> Result<Option<u64>> {
         Ok(None)
-    }
-
-    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.0.put_manifest(manifest).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.0.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.0.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.0.blobs().await
     }
 }
 
@@ -480,9 +456,9 @@ async fn a_target_that_keeps_damaged_bytes_is_named() {
     let weights = from.manifest(&id).await.unwrap().layers[0].digest;
     let mut damaged = vec![7; 3 << 20];
     damaged[17] = 8;
-    let to = Content(inner);
+    let to = Doubled(Content(inner));
     for (bytes, verify) in [(damaged, true), (vec![7; 5], false), (vec![7; 5], true)] {
-        fs::write(to.0.blob_path(&weights), bytes).unwrap();
+        fs::write(to.0.0.blob_path(&weights), bytes).unwrap();
         let options = CopyOptions::new().verify(verify);
         let error = copy(&from, &to, &id, &options, &Silent).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -495,7 +471,11 @@ async fn a_target_that_keeps_damaged_bytes_is_named() {
 struct Content(LocalStore);
 
 #[async_trait]
-impl ArtifactStore for Content {
+impl StoreDouble for Content {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.0
+    }
+
     async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
         if let Some(digest) = expected
             && self.0.contains(digest).await?
@@ -503,30 +483,6 @@ impl ArtifactStore for Content {
             return Ok(*digest);
         }
         self.0.put_stream(bytes, expected).await
-    }
-
-    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        self.0.get_stream(digest).await
-    }
-
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.0.size_of(digest).await
-    }
-
-    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.0.put_manifest(manifest).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.0.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.0.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.0.blobs().await
     }
 }
 

@@ -11,7 +11,7 @@ use kaizen_core::{
     Timestamp, async_trait,
 };
 use kaizen_store::{LocalStore, collect};
-use kaizen_testkit::{MemoryLog, MemoryStore};
+use kaizen_testkit::{Doubled, MemoryLog, MemoryStore, StoreDouble};
 
 use super::{
     age, decide, last_word, later, memory, occurrence, promote, say, strict, there, three,
@@ -108,7 +108,8 @@ async fn what_another_collection_calls_restored_and_is_gone_has_its_tombstone() 
     let blob = inner.put_blob("kept by one, taken by the other".into()).await.unwrap();
     let other = inner.put_blob("kept by it too".into()).await.unwrap();
     clock.set(later());
-    let store = Contended { inner, log: Arc::clone(&log), blob, done: AtomicBool::new(false) };
+    let done = AtomicBool::new(false);
+    let store = Doubled(Contended { inner, log: Arc::clone(&log), blob, done });
     let done = collect(&store, &*log, &strict(), &occurrence(later()), false).await.unwrap();
     assert!(done.removed.iter().any(|(gone, _)| *gone == blob));
     assert!(done.removed.iter().any(|(gone, _)| *gone == other));
@@ -128,41 +129,9 @@ struct Contended {
 }
 
 #[async_trait]
-impl ArtifactStore for Contended {
-    async fn put_stream(&self, bytes: ByteStream, expected: Option<&Digest>) -> Result<Digest> {
-        self.inner.put_stream(bytes, expected).await
-    }
-
-    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
-        self.inner.get_stream(digest).await
-    }
-
-    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.size_of(digest).await
-    }
-
-    async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {
-        self.inner.put_manifest(manifest).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.inner.referrers(subject).await
-    }
-
-    async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.inner.manifests().await
-    }
-
-    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        self.inner.blobs().await
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        self.inner.now().await
-    }
-
-    async fn stored_at(&self, digest: &Digest) -> Result<Option<Timestamp>> {
-        self.inner.stored_at(digest).await
+impl StoreDouble for Contended {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &self.inner
     }
 
     async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
