@@ -66,8 +66,8 @@ impl Mark {
         let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
         let index = text.and_then(|text| text.parse().ok());
         let index = index.filter(|index| Self::bytes(*index) == bytes);
-        let index = index
-            .with_context(ErrorKind::Corrupt, || format!("{place}: not the number of an entry"))?;
+        let none = format!("{place}: not the number of an entry");
+        let index = index.context(ErrorKind::Corrupt, none)?;
         Ok(Self { index, place })
     }
 

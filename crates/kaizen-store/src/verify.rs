@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use kaizen_core::{Bytes, Checkpoint, Context, Digest, Entry, Error, ErrorKind, Result, Timestamp};
+use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result, Timestamp};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Deserialize;
 use serde::de::IgnoredAny;

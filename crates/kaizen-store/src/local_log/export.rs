@@ -9,7 +9,7 @@ use kaizen_core::{Checkpoint, Error, ErrorKind, Result};
 
 use super::{Inner, LocalLog};
 use crate::files::{self, Disk, Files, blocking};
-use crate::pruning::{MARK, Pruning, mark};
+use crate::pruning::{MARK, Mark, Pruning};
 use crate::tiles::{Kind, WIDTH};
 
 /// How many files are written before their directories are flushed.
@@ -58,7 +58,7 @@ pub(crate) fn finish_export(
     pruning: Option<&Pruning>,
 ) -> Result<()> {
     if let Some(pruning) = pruning.filter(|pruning| pruning.root.is_some()) {
-        files::publish(&Disk, &to.join(MARK), &mark(pruning.index))?;
+        files::publish(&Disk, &to.join(MARK), &Mark::bytes(pruning.index))?;
     }
     files::publish(&Disk, &to.join("checkpoint"), checkpoint.note.as_bytes())
 }
