@@ -22,6 +22,7 @@ pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<(), F
             "origin": verified.origin,
             "size": verified.size.to_string(),
             "pruned": verified.pruned.to_string(),
+            "cut_off": verified.cut_off,
             "root": verified.root,
             "checkpoint": verified.checkpoint.note,
             "witnesses": cosigned.iter().map(|c| &c.witness).collect::<Vec<_>>(),
@@ -34,6 +35,10 @@ pub(crate) async fn verify(place: &Place, out: &mut Printer<'_>) -> Result<(), F
         vec![cell("root", Style::Quiet), cell(verified.root, Style::Plain)],
     ];
     rows.extend(cosigned.iter().map(witness_row));
+    if verified.cut_off {
+        let text = "a commit that was begun after them and never finished";
+        rows.push(vec![cell("passed over", Style::Quiet), cell(text, Style::Warn)]);
+    }
     rows.push(vec![cell("state", Style::Quiet), cell("verified, to the last byte", Style::Good)]);
     Ok(out.table(&rows)?)
 }

@@ -1,15 +1,15 @@
 //! The few file operations that a commit is made of, behind a seam where tests can make them fail.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Deref;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kaizen_core::{Context, Error, ErrorKind, Result};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 /// How the name of a file ends that is not finished.
 pub(crate) const TEMPORARY: &str = ".tmp";
@@ -248,16 +248,28 @@ pub(crate) fn is_draft(path: &Path) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
+/// How files are opened that somebody else may have put there: not to wait for the other end of
+/// what is no file.
+pub(crate) fn options() -> OpenOptions {
+    let mut options = File::options();
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options
+}
+
 /// The bytes of a file, or `None` if there is none. More than `most` are [`ErrorKind::Limit`].
 pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let file = match options().read(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path, error)),
     };
     // What is read is bounded, and not only what the file is said to have: it may grow.
-    let said = file.metadata().map_or(0, |file| file.len());
-    let mut bytes = Vec::with_capacity(said.min(most).min(1 << 20) as usize);
+    let said = file.metadata().map_err(|error| failed(path, error))?;
+    if !said.is_file() {
+        let message = format!("{}: it is no file", path.display());
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    let mut bytes = Vec::with_capacity(said.len().min(most).min(1 << 20) as usize);
     let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| failed(path, error))?;
     if bytes.len() as u64 > most {

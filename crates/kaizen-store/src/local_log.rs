@@ -38,8 +38,8 @@ use crate::witness::{Cosignature, WitnessPolicy};
 
 pub use builder::LocalLogBuilder;
 use journal_file::JournalFile;
-use lock_file::{Held, LockFile};
-use state::State;
+use lock_file::{Held, LockFile, Record};
+use state::{Stamp, State};
 pub use verify::verify_tiles;
 
 /// A transparency log in a directory: `checkpoint`, `tile/entries/…`, `tile/LEVEL/…`, by C2SP
@@ -57,7 +57,7 @@ pub use verify::verify_tiles;
 ///
 /// A log only grows. A process refuses to read, and to sign on, a log that does not hold what it
 /// has seen of it, or what `checkpoint.lock` says was committed: [`ErrorKind::Corrupt`]. Whoever
-/// puts back an older copy on purpose removes that file, while no process has the log open.
+/// puts back an older copy on purpose puts it into an empty directory.
 ///
 /// An append that fails with [`ErrorKind::Unavailable`] may have happened, if the disk failed on
 /// the last step of all: read the log to know.
@@ -75,6 +75,8 @@ struct Inner {
     journal: JournalFile,
     /// `None` before it was opened.
     state: Mutex<Option<State>>,
+    /// Of a reader: a record that was never finished, with the checkpoint that it stands beside.
+    abandoned: Mutex<Option<(Record, Stamp)>>,
     tiles: Mutex<TileCache>,
     /// What the log says that it was pruned of, as this process last saw it.
     pruning: Mutex<Pruning>,

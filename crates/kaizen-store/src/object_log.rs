@@ -288,8 +288,7 @@ impl ObjectLog {
     /// [`ErrorKind::AlreadyExists`] if there is something in the directory already;
     /// [`ErrorKind::Corrupt`] if an object is missing.
     pub async fn export(&self, dir: impl Into<std::path::PathBuf>) -> Result<Checkpoint> {
-        let checkpoint = self.publish().await?;
-        self.0.export(dir.into(), checkpoint, None).await
+        self.export_part(dir.into(), None).await
     }
 
     /// Copies some entries into a directory, as
@@ -304,8 +303,7 @@ impl ObjectLog {
         dir: impl Into<std::path::PathBuf>,
         entries: Range<u64>,
     ) -> Result<Checkpoint> {
-        let checkpoint = self.publish().await?;
-        self.0.export(dir.into(), checkpoint, Some(entries)).await
+        self.export_part(dir.into(), Some(entries)).await
     }
 }
 

@@ -20,7 +20,8 @@ const MAX_BYTES: u64 = 4096;
 /// Signs with an Ed25519 key that a file holds, in the form that C2SP signed-note tools write:
 /// `PRIVATE+KEY+name+hash+base64`.
 ///
-/// The key is wiped from memory when this is dropped, and `Debug` shows only the public key.
+/// The key is wiped from memory when this is dropped (the text that it was read from is not), and
+/// `Debug` shows only the public key.
 ///
 /// ```
 /// use kaizen_store::Ed25519Signer;
@@ -150,9 +151,15 @@ fn write_key(path: &Path, text: &str) -> Result<()> {
         }
         _ => files::failed(path, error),
     })?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| files::failed(path, error))
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    // Its name too: a log that is signed with it is on disk soon.
+    let dir = files::parent(path)?;
+    let written = written.and_then(|()| File::open(dir)?.sync_all());
+    written.map_err(|error| {
+        // Half a key would be in the way of a whole one.
+        let _ = fs::remove_file(path);
+        files::failed(path, error)
+    })
 }
 
 fn read_key(path: &Path) -> Result<String> {

@@ -3,6 +3,7 @@
 
 use kaizen_core::{Bytes, Digest, Error, ErrorKind, Result};
 
+use crate::head::Head;
 use crate::merkle::{self, leaf_hash, node_hash};
 use crate::tiles::{self, Kind, WIDTH};
 
@@ -28,6 +29,11 @@ impl Peaks {
     /// How many entries there are.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What the log is now.
+    pub(crate) fn head(&self) -> Head {
+        Head { size: self.size, root: self.root() }
     }
 
     /// Adds a leaf. `made` receives each hash that is now known for good, with its height.

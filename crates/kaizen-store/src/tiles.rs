@@ -154,6 +154,13 @@ pub(crate) fn parse_path(path: &Path) -> Option<(u64, u64)> {
     Some((index, width))
 }
 
+/// Whether tiles of a sequence may lie in a folder of this path below that of the sequence.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    let last = path.file_name().and_then(|name| name.to_str());
+    let number = last.and_then(|name| name.strip_prefix('x').or(name.strip_suffix(".p")));
+    number.and_then(three_digits).is_some()
+}
+
 fn three_digits(text: &str) -> Option<u64> {
     let plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     if plain { text.parse().ok() } else { None }

@@ -9,7 +9,8 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::local_log::journal::{Before, Frame};
+use crate::head::Head;
+use crate::local_log::journal::Frame;
 use crate::log_keys::LogKeys;
 use crate::merkle::{leaf_hash, root};
 use crate::note;
@@ -35,7 +36,8 @@ pub struct Verified {
     /// The checkpoint that says so.
     pub checkpoint: Checkpoint,
     /// Whether a commit was begun after them and never finished, so that it is passed over: its
-    /// writer failed or was killed, and nobody has opened the log since who may write.
+    /// writer failed or was killed, and nobody has opened the log since who may write. If the
+    /// machine was restarted since, damage to the last commit of all may look the same.
     pub cut_off: bool,
 }
 
@@ -132,7 +134,7 @@ pub(crate) fn take_commit(
     known: usize,
     additions: &mut Additions,
     keys: &LogKeys,
-) -> Result<(Checkpoint, Before)> {
+) -> Result<(Checkpoint, Head)> {
     let shown = place.display();
     for entry in frame.entries.iter().skip(known) {
         outline(additions.peaks.size(), entry).map_err(|error| refused(place, error))?;
@@ -140,8 +142,8 @@ pub(crate) fn take_commit(
     }
     let signed = note::open_checkpoint(&frame.note, keys)
         .map_err(|error| Error::corrupt(format!("{shown}: {error}")).with_source(error))?;
-    let now = Before { size: additions.peaks.size(), root: additions.peaks.root() };
-    if (signed.size, signed.root) != (now.size, now.root) {
+    let now = additions.peaks.head();
+    if Head::from(&signed) != now {
         return Err(Error::corrupt(format!("{shown}: its entries have not the root signed")));
     }
     Ok((signed, now))

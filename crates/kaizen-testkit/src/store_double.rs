@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use async_trait::async_trait;
-use kaizen_core::{ArtifactStore, ByteStream, Bytes, Digest, Result, Timestamp, stream};
+use kaizen_core::{ArtifactStore, ByteStream, Bytes, Digest, Result, Timestamp};
 
 /// A store that does what another does, but for the methods that a test writes anew. It is an
 /// [`ArtifactStore`] within [`Doubled`].
@@ -100,11 +100,6 @@ impl<T: StoreDouble> ArtifactStore for Doubled<T> {
 
     async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
         self.0.size_of(digest).await
-    }
-
-    /// What the stream has, looked at by nobody: who asks must check.
-    async fn get_blob(&self, digest: &Digest) -> Result<Bytes> {
-        stream::whole(self.0.get_stream(digest).await?, u64::MAX, "a double").await
     }
 
     async fn put_manifest(&self, manifest: Bytes) -> Result<Digest> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kaizen_core::record::{FunctionRef, Image, Model, Release};
 use kaizen_core::{
-    ArtifactStore, ByteStream, Bytes, DataType, Digest, ErrorKind, Field, Records, Result,
-    Signature, async_trait, stream,
+    ArtifactStore, ByteStream, DataType, Digest, ErrorKind, Field, Records, Result, Signature,
+    async_trait, stream,
 };
 use kaizen_package::{ImageBuilder, save_model, unpack};
 use kaizen_serve::{Servable, serve_bundle};
@@ -28,7 +28,7 @@ async fn a_stored_release_scores_like_its_model() {
     assert_eq!(scores.to_vec(), [score(0.5, 2.5)]);
 }
 
-/// A store that gives one blob back with its last byte changed.
+/// A store that gives one blob back with a byte more, and says so of its size.
 #[derive(Debug)]
 struct Tampering<'a> {
     inner: &'a MemoryStore,
@@ -48,6 +48,11 @@ impl StoreDouble for Tampering<'_> {
             bytes.push(b' ');
         }
         Ok(stream::once(bytes.into()))
+    }
+
+    async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        let size = self.inner.size_of(digest).await?;
+        Ok(size.map(|size| size + u64::from(*digest == self.victim)))
     }
 }
 

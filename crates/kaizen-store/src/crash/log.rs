@@ -103,7 +103,8 @@ impl Trial {
             self.disk.lose_what_was_not_flushed();
             self.heir = None;
             self.check_without_key().await;
-        } else if then == Then::Killed {
+        }
+        if then != Then::GoesOn {
             // What it left is no damage.
             let verified = LocalLog::verify(&self.dir, &self.signer.verifier()).await;
             let verified = verified.unwrap_or_else(|error| panic!("{}: {error:?}", self.what));
@@ -382,6 +383,9 @@ async fn survives_pruning(operations: u32, torn: bool, then: Then) -> bool {
         let there = trial.dir.join("tile/entries").join(bundle).exists();
         assert_eq!(there, bundle == "002", "{what}");
     }
+    let verified = LocalLog::verify(&trial.dir, &trial.signer.verifier()).await;
+    let verified = verified.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(verified.pruned, 512, "{what}");
     failed
 }
 

@@ -9,7 +9,7 @@ use super::journal_file::Opened;
 use super::lock_file::Held;
 use super::state::State;
 use super::{Inner, lock};
-use crate::files;
+use crate::files::{self, Draft};
 use crate::queue::{Answer, MAX_BYTES, Request};
 use crate::tail::{Additions, unread};
 
@@ -86,7 +86,7 @@ impl Inner {
                 // What was in it is in memory.
                 self.fold(held)?;
                 offset = 0;
-                self.make_journal()?
+                self.make_journal(held)?
             }
         };
         let capacity = journal::Pages::length(&*journal);
@@ -125,11 +125,13 @@ impl Inner {
         held.finish(state.committed())
     }
 
-    fn make_journal(&self) -> Result<Arc<Opened>> {
+    fn make_journal(&self, held: &Held<'_>) -> Result<Arc<Opened>> {
         // Written, not only reserved: the first write to a reserved block changes what the file
         // system knows of the file, and flushing that takes another turn of the disk.
         let path = self.journal.path();
-        files::publish(&*self.files, path, &vec![0; self.journal_bytes as usize])?;
+        let mut draft = Draft::create(&*self.files, files::parent(path)?)?;
+        draft.write(&vec![0; self.journal_bytes as usize])?;
+        draft.publish_while(path, || held.still_alone())?;
         let made = self.open_journal()?;
         made.context(ErrorKind::Unavailable, format!("{}: it was removed", path.display()))
     }

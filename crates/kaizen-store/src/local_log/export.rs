@@ -119,7 +119,8 @@ impl LocalLog {
     }
 
     async fn export_part(&self, to: PathBuf, part: Option<Range<u64>>) -> Result<Checkpoint> {
-        let mut made = false;
+        let dir = to.clone();
+        blocking(move || empty_dir(&dir)).await?;
         loop {
             // Before the checkpoint, which then covers the entry that the mark points to.
             let inner = Arc::clone(&self.0);
@@ -133,9 +134,6 @@ impl LocalLog {
             let mark = part.is_none().then_some(pruning);
             let (inner, to) = (Arc::clone(&self.0), to.clone());
             let copied = blocking(move || {
-                if !made {
-                    empty_dir(&to)?;
-                }
                 match inner.export(&to, &checkpoint, &entries, mark.as_ref()) {
                     Ok(()) => Ok(Some(checkpoint)),
                     // It was pruned meanwhile: what is left is copied.
@@ -150,7 +148,6 @@ impl LocalLog {
             if let Some(checkpoint) = copied.await? {
                 return Ok(checkpoint);
             }
-            made = true;
         }
     }
 

@@ -85,17 +85,18 @@ impl Inner {
         }
         let torn = self.is_torn(&state)?;
         let record = held.record()?;
-        let expected = record.is_some_and(|record| record.unfinished);
-        let record = record.map(|record| record.committed);
-        for before in record.iter().chain(&known.as_ref().map(State::committed)) {
+        let expected = record.is_some_and(|record| record.is_cut_off_at(&state.committed()));
+        let committed = record.map(|record| record.committed);
+        for before in committed.iter().chain(&known.as_ref().map(State::committed)) {
             self.holds(&state, before)?;
         }
-        held.begin(record.unwrap_or(base))?;
+        held.begin_to_settle(record, base)?;
         if torn {
             self.clear_torn(state.next_frame, expected)?;
         }
         if state.tail.size() > state.published.size {
-            let full = self.write_tiles(state.tail.unpublished()?, state.published.size)?;
+            let staged = state.tail.unpublished()?;
+            let full = self.write_tiles(staged, state.published.size, held)?;
             let stamp = self.replace_checkpoint(&state.head.note, full)?;
             state.was_published(state.head.clone(), stamp);
         }
@@ -133,7 +134,7 @@ impl Inner {
             }
             (state.tail.unpublished()?, state.head.clone(), state.published.size)
         };
-        let full = self.write_tiles(staged, published)?;
+        let full = self.write_tiles(staged, published, held)?;
         self.begin(held)?;
         let stamp = self.replace_checkpoint(&head.note, full)?;
         self.finish(held, |state| state.was_published(head, stamp))
@@ -148,7 +149,7 @@ impl Inner {
     ) -> Result<()> {
         let mut tail: Tail = lock(&self.state).as_ref().ok_or_else(unread)?.tail.clone();
         tail.add(additions);
-        let full = self.write_tiles(tail.unpublished()?, tail.published())?;
+        let full = self.write_tiles(tail.unpublished()?, tail.published(), held)?;
         self.begin(held)?;
         let stamp = self.replace_checkpoint(&head.note, full)?;
         self.finish(held, |state| {
@@ -167,7 +168,16 @@ impl Inner {
 
     /// Entries and tiles: all that a checkpoint needs, before it is replaced. Nobody looks at them
     /// until then. Gives the folders of the partial forms of those that are full now.
-    fn write_tiles(&self, staged: Vec<Staged>, published: u64) -> Result<Vec<PathBuf>> {
+    ///
+    /// Whoever has lost the lock, perhaps while a signer was waited for, must not come this far:
+    /// another may have published tiles of the same names.
+    fn write_tiles(
+        &self,
+        staged: Vec<Staged>,
+        published: u64,
+        held: &Held<'_>,
+    ) -> Result<Vec<PathBuf>> {
+        held.still_alone()?;
         let mut written = Vec::with_capacity(staged.len());
         let (mut dirs, mut full) = (BTreeSet::new(), Vec::new());
         for (kind, index, width, bytes) in staged {

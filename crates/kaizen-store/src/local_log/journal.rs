@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use kaizen_core::{Bytes, Context, Digest, ErrorKind, Result};
 
+use crate::head::Head;
 use crate::note;
 
 /// Frames begin at multiples of this, so that writing one never touches a page of another: a page
@@ -16,13 +17,6 @@ const HEAD: usize = 72;
 const DIGEST: usize = 32;
 /// At most this many bytes in a journal.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
-
-/// What a frame continues: so many entries, with this root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Before {
-    pub(crate) size: u64,
-    pub(crate) root: Digest,
-}
 
 /// One commit.
 #[derive(Debug)]
@@ -48,7 +42,7 @@ pub(crate) enum Found {
 }
 
 /// The bytes of a frame, or `None` if it is longer than any journal.
-pub(crate) fn encode(before: Before, entries: &[Bytes], note: &str) -> Option<Vec<u8>> {
+pub(crate) fn encode(before: Head, entries: &[Bytes], note: &str) -> Option<Vec<u8>> {
     let length = entries.iter().map(|entry| 2 + entry.len()).sum::<usize>();
     let whole = (HEAD + length + note.len() + DIGEST).next_multiple_of(PAGE as usize);
     if whole as u64 > MAX_BYTES {
@@ -137,7 +131,7 @@ pub(crate) fn as_it_is(pages: &dyn Pages, offset: u64) -> io::Result<Bytes> {
 }
 
 /// Whether the head of a frame says that it continues this log.
-fn claims(head: &[u8], before: Before) -> bool {
+fn claims(head: &[u8], before: Head) -> bool {
     let size = integer(head, 16) == before.size;
     head[..12] == [&MAGIC[..], &VERSION.to_le_bytes()].concat()[..]
         && size
@@ -145,10 +139,10 @@ fn claims(head: &[u8], before: Before) -> bool {
 }
 
 /// What the frame at the beginning says that it continues, if there is one.
-pub(crate) fn continues(frame: &[u8]) -> Option<Before> {
+pub(crate) fn continues(frame: &[u8]) -> Option<Head> {
     let (head, _) = frame.split_at_checked(HEAD)?;
     let root = Digest::from_bytes(*head[24..].first_chunk()?);
-    Some(Before { size: integer(head, 16), root })
+    Some(Head { size: integer(head, 16), root })
 }
 
 fn is_whole(frame: &[u8]) -> bool {
@@ -157,7 +151,7 @@ fn is_whole(frame: &[u8]) -> bool {
 }
 
 /// Whether something at this place says that it continues the log.
-pub(crate) fn is_claimed(pages: &dyn Pages, offset: u64, before: Before) -> io::Result<bool> {
+pub(crate) fn is_claimed(pages: &dyn Pages, offset: u64, before: Head) -> io::Result<bool> {
     if pages.length().saturating_sub(offset) < HEAD as u64 {
         return Ok(false);
     }
@@ -169,7 +163,7 @@ pub(crate) fn is_claimed(pages: &dyn Pages, offset: u64, before: Before) -> io::
 /// # Errors
 ///
 /// If the journal cannot be read.
-pub(crate) fn next(pages: &dyn Pages, offset: u64, before: Before) -> io::Result<Found> {
+pub(crate) fn next(pages: &dyn Pages, offset: u64, before: Head) -> io::Result<Found> {
     let room = pages.length().saturating_sub(offset);
     if room < HEAD as u64 {
         return Ok(Found::Nothing);
@@ -214,7 +208,7 @@ fn split(bytes: &Bytes, count: u32) -> Option<Vec<Bytes>> {
 /// # Errors
 ///
 /// If the journal cannot be read.
-pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Before) -> io::Result<Found> {
+pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Head) -> io::Result<Found> {
     let found = next(pages, offset, before)?;
     let room = pages.length().saturating_sub(offset);
     if matches!(found, Found::Frame(_)) || room < HEAD as u64 {
@@ -234,16 +228,17 @@ pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Before) -> 
         }
     }
     // Whoever commits writes over what is not whole before going on. So what lies beyond was
-    // committed after something that was whole.
+    // committed after something that was whole. No log has more of it than it has journal.
+    let mut budget = pages.length();
     for at in (offset + PAGE..pages.length()).step_by(PAGE as usize) {
         let room = pages.length() - at;
         let head = pages.read(at, HEAD.min(room as usize))?;
         let later = head.len() == HEAD && head[..8] == MAGIC && integer(&head, 16) > before.size;
-        if later
-            && let Some((whole, ..)) = lengths(&head, room)
-            && is_whole(&pages.read(at, whole)?)
-        {
-            return Ok(Found::Damaged);
+        if later && let Some((whole, ..)) = lengths(&head, room) {
+            if whole as u64 > budget || is_whole(&pages.read(at, whole)?) {
+                return Ok(Found::Damaged);
+            }
+            budget -= whole as u64;
         }
     }
     Ok(found)
@@ -254,9 +249,9 @@ pub(crate) fn after_the_last(pages: &dyn Pages, offset: u64, before: Before) -> 
 /// # Errors
 ///
 /// If the journal cannot be read.
-pub(crate) fn read_on<F>(pages: &dyn Pages, offset: u64, before: Before, each: F) -> Result<u64>
+pub(crate) fn read_on<F>(pages: &dyn Pages, offset: u64, before: Head, each: F) -> Result<u64>
 where
-    F: FnMut(Frame) -> Result<Before>,
+    F: FnMut(Frame) -> Result<Head>,
 {
     read_until(pages, offset..u64::MAX, before, each)
 }
@@ -269,11 +264,11 @@ where
 pub(crate) fn read_until<F>(
     pages: &dyn Pages,
     part: Range<u64>,
-    before: Before,
+    before: Head,
     mut each: F,
 ) -> Result<u64>
 where
-    F: FnMut(Frame) -> Result<Before>,
+    F: FnMut(Frame) -> Result<Head>,
 {
     let (mut offset, mut before) = (part.start, before);
     while offset < part.end
@@ -290,8 +285,8 @@ where
 mod tests {
     use super::*;
 
-    fn before(size: u64) -> Before {
-        Before { size, root: Digest::of(size.to_be_bytes()) }
+    fn before(size: u64) -> Head {
+        Head { size, root: Digest::of(size.to_be_bytes()) }
     }
 
     #[test]
@@ -330,6 +325,39 @@ mod tests {
         let mut torn = journal.clone();
         torn[PAGE as usize + 80] ^= 1;
         assert!(matches!(after_the_last(&torn, PAGE, before(4)).unwrap(), Found::Torn));
+    }
+
+    /// Counts what is read of it.
+    struct Counted(Vec<u8>, std::cell::Cell<u64>);
+
+    impl Pages for Counted {
+        fn length(&self) -> u64 {
+            self.0.length()
+        }
+
+        fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+            self.1.set(self.1.get() + length as u64);
+            self.0.read(offset, length)
+        }
+    }
+
+    #[test]
+    fn a_journal_in_which_every_page_claims_all_the_rest_is_not_read_without_end() {
+        let pages = 400;
+        let mut journal = encode(before(3), &[], "note\n").unwrap();
+        journal.resize(pages * PAGE as usize, 0);
+        let head = journal[..HEAD].to_vec();
+        for page in 1..pages {
+            let (from, rest) = (page * PAGE as usize, (pages - page) * PAGE as usize);
+            journal[from..from + HEAD].copy_from_slice(&head);
+            journal[from + 16] = 9;
+            let entries = (rest - HEAD - DIGEST - 5) as u64;
+            journal[from + 56..from + 64].copy_from_slice(&entries.to_le_bytes());
+        }
+        let (journal, length) = (Counted(journal, 0.into()), pages as u64 * PAGE);
+        let found = after_the_last(&journal, PAGE, before(4)).unwrap();
+        assert!(matches!(found, Found::Damaged), "{found:?}");
+        assert!(journal.1.get() < 3 * length, "{}", journal.1.get());
     }
 
     #[test]

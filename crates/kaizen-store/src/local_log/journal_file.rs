@@ -61,7 +61,7 @@ impl JournalFile {
         if let Some(known) = opened.as_ref().filter(|known| known.identity == now) {
             return Ok(Some(Arc::clone(known)));
         }
-        let mut options = File::options();
+        let mut options = files::options();
         let file = options.read(true).write(self.writes).open(&self.path).map_err(failed)?;
         if self.writes {
             let dir = files::parent(&self.path)?;

@@ -13,7 +13,7 @@ use kaizen_core::{Digest, Error, ErrorKind, Result};
 use super::identity::{Identity, Inode};
 use super::lock;
 use crate::files;
-use crate::seen::Seen;
+use crate::head::Head;
 
 const MAGIC: [u8; 8] = *b"KZLOGLCK";
 const VERSION: u32 = 2;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Committed {
     /// The head over all of it.
-    pub(super) head: Seen,
+    pub(super) head: Head,
     /// How many entries are in tiles.
     pub(super) published: u64,
     /// Where the journal ends that holds the others.
@@ -52,6 +52,9 @@ pub(super) struct Record {
     boot: [u8; 16],
 }
 
+/// No run of a machine is called that.
+const NO_BOOT: [u8; 16] = [0xff; 16];
+
 /// What Linux calls this run of the machine; zeros elsewhere.
 fn this_boot() -> [u8; 16] {
     static BOOT: OnceLock<[u8; 16]> = OnceLock::new();
@@ -67,6 +70,21 @@ impl Record {
     /// what was, at some time.
     pub(super) fn is_exact(&self) -> bool {
         self.boot == this_boot()
+    }
+
+    /// Whether its writer was cut off in the commit that would have followed these.
+    pub(super) fn is_cut_off_at(&self, committed: &Committed) -> bool {
+        self.is_exact() && self.unfinished && self.committed == *committed
+    }
+
+    /// Whether a writer may have been cut off there: after a power cut nobody can tell, unless the
+    /// record says that more was committed.
+    pub(super) fn may_be_cut_off_at(&self, committed: &Committed) -> bool {
+        let place = |committed: &Committed| (committed.published, committed.end);
+        match self.is_exact() {
+            true => self.is_cut_off_at(committed),
+            false => place(&self.committed) <= place(committed),
+        }
     }
 
     fn to_bytes(self) -> [u8; RECORD] {
@@ -98,7 +116,7 @@ impl Record {
             return None;
         }
         let head =
-            Seen { size: integer(16)?, root: Digest::from_bytes(*bytes[24..].first_chunk()?) };
+            Head { size: integer(16)?, root: Digest::from_bytes(*bytes[24..].first_chunk()?) };
         let committed = Committed { head, published: integer(56)?, end: integer(64)? };
         Some(Self { committed, unfinished: flag, boot: *bytes[72..].first_chunk()? })
     }
@@ -212,7 +230,7 @@ impl LockFile {
             return Ok(None);
         }
         let opened = self.opened()?;
-        whole(|| read(&opened.file)).map_err(|error| self.failed(error))
+        said_in(&opened.file).map_err(|error| self.failed(error))
     }
 
     /// The file that bears the name now.
@@ -223,7 +241,7 @@ impl LockFile {
         if let Some(opened) = known.as_ref().filter(|opened| now == Some(opened.inode)) {
             return Ok(Arc::clone(opened));
         }
-        let mut options = File::options();
+        let mut options = files::options();
         options.create(self.writes).read(true).write(self.writes).truncate(false);
         let file = options.open(&self.path).map_err(|error| self.failed(error))?;
         let inode = Identity::opened(&file).map_err(|error| self.failed(error))?.inode;
@@ -235,9 +253,27 @@ impl LockFile {
     }
 }
 
-/// What the file of a log says, if it is whole; for one who has the lock, or keeps others off.
-pub(super) fn record_in(file: &File) -> io::Result<Option<Record>> {
+/// What the file of a log says, if it is whole; for one who has the lock.
+fn record_in(file: &File) -> io::Result<Option<Record>> {
     Ok(read(file)?.and_then(|bytes| Record::parse(&bytes)))
+}
+
+/// Keeps writers off for as long as the file is open, if none of them keeps others off for
+/// `patience`: it may have been stopped.
+pub(super) fn keep_off(file: &File, patience: Duration) -> bool {
+    let tries = patience.as_micros() / PAUSE.as_micros();
+    (0..tries).any(|_| match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => {
+            std::thread::sleep(PAUSE);
+            false
+        }
+        locked => locked.is_ok(),
+    })
+}
+
+/// What the file of a log says, if it is whole; for one who may have no lock.
+pub(super) fn said_in(file: &File) -> io::Result<Option<Record>> {
+    whole(|| read(file))
 }
 
 /// The bytes of a record; `None` if the file is too short for one.
@@ -272,6 +308,15 @@ impl Held<'_> {
     pub(super) fn begin(&self, committed: Committed) -> Result<()> {
         self.still_alone()?;
         self.write(Record { committed, unfinished: true, boot: this_boot() })
+    }
+
+    /// The same where a log is brought to an end. What is said to be committed is what the last one
+    /// said, and worth no more than it was then: `base`, where nobody has said anything, is less
+    /// than what is committed.
+    pub(super) fn begin_to_settle(&self, last: Option<Record>, base: Committed) -> Result<()> {
+        self.still_alone()?;
+        let last = last.unwrap_or(Record { committed: base, unfinished: true, boot: NO_BOOT });
+        self.write(Record { unfinished: true, ..last })
     }
 
     /// Says what is committed now.
@@ -326,7 +371,7 @@ mod tests {
     use super::*;
 
     fn committed(size: u64) -> Committed {
-        let head = Seen { size, root: Digest::of(size.to_be_bytes()) };
+        let head = Head { size, root: Digest::of(size.to_be_bytes()) };
         Committed { head, published: size / 2, end: 4096 * size }
     }
 

@@ -102,8 +102,13 @@ impl Inner {
     /// Removes the bundles that hold nothing that stays.
     fn remove_pruned(&self) -> Result<()> {
         let bundles = self.pruning()?.bundles();
+        if bundles == 0 {
+            return Ok(());
+        }
+        // Whoever put the mark there may have been cut off before its name was on disk.
+        self.files.sync_dir(&self.dir).map_err(|error| files::failed(&self.dir, error))?;
         let top = self.dir.join("tile").join("entries");
-        if bundles > 0 { self.remove_bundles(&top, &top, bundles) } else { Ok(()) }
+        self.remove_bundles(&top, &top, bundles)
     }
 
     /// Their names are gone for good before this returns: nobody would remove them again. Another

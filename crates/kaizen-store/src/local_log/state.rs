@@ -10,15 +10,15 @@ use std::time::Duration;
 use kaizen_core::{Bytes, Checkpoint, Context, Digest, Error, ErrorKind, Result};
 
 use super::identity::Identity;
-use super::journal::{self, Before, Found, Frame};
+use super::journal::{self, Found, Frame};
 use super::journal_file::Opened;
 use super::lock_file::{Committed, Held, Record};
 use super::{Inner, lock};
 use crate::files;
 use crate::hashes::TileCache;
+use crate::head::Head;
 use crate::merkle::leaf_hash;
 use crate::note;
-use crate::seen::Seen;
 use crate::tail::{Additions, Tail, edge, unread};
 use crate::tiles::{self, Kind, WIDTH};
 
@@ -37,16 +37,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn before(&self) -> Before {
-        Before { size: self.tail.size(), root: self.tail.root() }
-    }
-
-    pub(super) fn seen(&self) -> Seen {
-        Seen { size: self.head.size, root: self.head.root }
+    /// What the next commit continues.
+    pub(super) fn before(&self) -> Head {
+        Head::from(&self.head)
     }
 
     pub(super) fn committed(&self) -> Committed {
-        Committed { head: self.seen(), published: self.published.size, end: self.next_frame }
+        Committed { head: self.before(), published: self.published.size, end: self.next_frame }
     }
 
     /// The journal, up to this place, holds these too, under this head.
@@ -142,20 +139,34 @@ impl Inner {
             tries += 1;
             let last = tries == TRIES_OF_A_READER;
             let followed = match &record {
-                // Whoever was cut off when the checkpoint was replaced may never come back.
-                Some(record) if record.is_exact() && !(last && record.unfinished) => {
+                Some(record) if record.is_exact() && !self.is_abandoned(record, last)? => {
                     self.follow(&mut known, &record.committed)
                 }
                 _ => self.follow_files(&mut known, record.as_ref()),
             };
+            let again = [ErrorKind::Corrupt, ErrorKind::Unavailable];
             match followed {
                 Ok(()) => return look(known.as_ref().ok_or_else(unread)?),
-                Err(error) if error.kind() == ErrorKind::Corrupt && !last => {}
+                Err(error) if again.contains(&error.kind()) && !last => {}
                 Err(error) => return Err(error),
             }
             drop(known);
             std::thread::sleep(PAUSE_OF_A_READER);
         }
+    }
+
+    /// Whether whoever wrote this record was cut off when it replaced the checkpoint, and may never
+    /// come back. The `last` who has waited for it finds that, for all who come after.
+    fn is_abandoned(&self, record: &Record, last: bool) -> Result<bool> {
+        if !record.unfinished {
+            return Ok(false);
+        }
+        let now = (*record, self.stamp()?);
+        let mut abandoned = lock(&self.abandoned);
+        if last {
+            *abandoned = Some(now);
+        }
+        Ok(*abandoned == Some(now))
     }
 
     /// Goes on to what the files hold, where nobody says exactly what is committed: in a copy, or
@@ -164,7 +175,7 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Corrupt`] also if somebody moved on meanwhile.
+    /// [`ErrorKind::Unavailable`] if somebody moved on meanwhile.
     fn follow_files(&self, known: &mut Option<State>, record: Option<&Record>) -> Result<()> {
         let stamp = self.stamp()?;
         let same = |state: &State| state.stamp == stamp;
@@ -185,7 +196,8 @@ impl Inner {
         // A writer that has begun meanwhile says so before it writes: what was found is then
         // perhaps not flushed.
         if self.stamp()? != stamp || self.lock_file.read()?.as_ref() != record {
-            return Err(Error::corrupt(format!("{}: it changes all the time", self.shown())));
+            let message = format!("{}: it changes all the time", self.shown());
+            return Err(Error::new(ErrorKind::Unavailable, message));
         }
         if read.is_some() {
             *known = read;
@@ -356,7 +368,7 @@ impl Inner {
         let Some((additions, head, end)) = read else {
             return Err(damaged(self.journal.path(), before));
         };
-        let found = Seen { size: head.size, root: head.root };
+        let found = Head::from(&head);
         if end != committed.end || found != committed.head {
             return Err(damaged(self.journal.path(), end));
         }
@@ -379,7 +391,7 @@ impl Inner {
         let end = journal::read_until(&*journal, part, state.before(), |frame| {
             take_in(&mut additions, &frame);
             note = Some(frame.note);
-            Ok(Before { size: additions.peaks.size(), root: additions.peaks.root() })
+            Ok(additions.peaks.head())
         });
         let end =
             end.map_err(|error| Error::new(error.kind(), path.to_string()).with_source(error))?;

@@ -1,14 +1,15 @@
 //! Reading a whole log on disk again, to believe nothing.
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
 
-use super::journal::{self, Before, Found};
-use super::lock_file::{Committed, Record, record_in};
+use super::journal::{self, Found};
+use super::lock_file::{Committed, Record, keep_off, said_in};
 use crate::files::{self, blocking};
+use crate::head::Head;
 use crate::log_keys::LogKeys;
 use crate::note;
 use crate::pruning::{MARK, MARK_BYTES, Pruning};
@@ -18,6 +19,8 @@ use crate::verify::{Reader, Source, Verified, of_this_log, outline, published, t
 
 /// How often a log is read anew that changed while it was read.
 const TRIES: u32 = 16;
+/// How long writers are waited for. Then they are not kept off.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Checks any log in the tlog-tiles layout, whatever its entries are: the checkpoint's signature
 /// by one of `keys`, the root over all entries, every tile and every partial tile. `entry` is given
@@ -116,21 +119,25 @@ struct Seen {
 impl Seen {
     fn at_one_time(dir: &Path) -> Result<Self> {
         // A log that nobody can write to has no lock, and needs none.
-        let lock = File::open(dir.join("checkpoint.lock")).ok();
-        let held = lock.filter(|file| file.lock_shared().is_ok());
+        let lock = files::options().read(true).open(dir.join("checkpoint.lock")).ok();
+        let _kept_off = lock.as_ref().map(|file| keep_off(file, PATIENCE));
         let path = dir.join("checkpoint");
-        let mut note = note_at(&path)?;
+        let at_edge = || -> Result<_> {
+            let record = lock.as_ref().and_then(|file| said_in(file).ok().flatten());
+            Ok((note_at(&path)?, record))
+        };
+        let mut edge = at_edge()?;
         for _ in 0..TRIES {
             let journal =
                 files::read_whole(&dir.join("journal"), journal::MAX_BYTES)?.unwrap_or_default();
             let mark = files::read_whole(&dir.join(MARK), MARK_BYTES as u64)?;
-            // Published in between, if nobody could be kept from it.
-            let now = note_at(&path)?;
-            if now == note {
-                let record = held.as_ref().and_then(|file| record_in(file).ok().flatten());
+            // Something was committed in between, if nobody could be kept from it.
+            let now = at_edge()?;
+            if now == edge {
+                let (note, record) = now;
                 return Ok(Self { note, journal, mark, record });
             }
-            note = now;
+            edge = now;
         }
         let path = path.display();
         Err(Error::new(ErrorKind::Unavailable, format!("{path}: it changes all the time")))
@@ -142,8 +149,9 @@ fn note_at(path: &Path) -> Result<Vec<u8>> {
     note.context(ErrorKind::NotFound, format!("{}: there is no checkpoint", path.display()))
 }
 
-/// Checks the commits in the journal, which go on from this end of the log. Gives the last head,
-/// and whether another commit was begun after it and never finished.
+/// Checks the commits in the journal, which go on from this end of the log, and that they are all
+/// that the lock file says. Gives the last head, and whether another commit was begun after it and
+/// never finished.
 fn commits(
     path: &Path,
     seen: &Seen,
@@ -152,25 +160,29 @@ fn commits(
 ) -> Result<(Option<Checkpoint>, bool)> {
     let journal = &seen.journal;
     let mut additions = end.additions();
+    let shown = path.display();
+    let said = seen.record.map(|record| record.committed.head);
+    let check = |now: &Head| match said {
+        Some(said) if said.size == now.size => said.agrees(&now.root, &shown.to_string()),
+        _ => Ok(()),
+    };
     let mut head = None;
-    let mut before = Before { size: end.size(), root: end.root() };
+    let mut before = additions.peaks.head();
+    check(&before)?;
     let offset = journal::read_on(journal, 0, before, |frame| {
         let (signed, now) = take_commit(path, &frame, 0, &mut additions, keys)?;
+        check(&now)?;
         (head, before) = (Some(signed), now);
         Ok(now)
     })?;
-    let shown = path.display();
-    match journal::after_the_last(journal, offset, before) {
+    let committed = Committed { head: before, published: end.size(), end: offset };
+    let found = match journal::after_the_last(journal, offset, before) {
         Ok(Found::Damaged) => {
             Err(Error::corrupt(format!("{shown}: the commit at byte {offset} is damaged")))
         }
         // A writer was killed, or failed; what it had finished before is all there.
         Ok(Found::Torn)
-            if seen.record.is_some_and(|record| {
-                let Committed { head, end, .. } = record.committed;
-                record.unfinished
-                    && (head.size, head.root, end) == (before.size, before.root, offset)
-            }) =>
+            if seen.record.is_some_and(|record| record.may_be_cut_off_at(&committed)) =>
         {
             Ok((head, true))
         }
@@ -179,7 +191,9 @@ fn commits(
         ))),
         Ok(_) => Ok((head, false)),
         Err(error) => Err(files::failed(path, error)),
-    }
+    }?;
+    said.map_or(Ok(0..0), |said| said.within(before.size, &shown.to_string()))?;
+    Ok(found)
 }
 
 /// A log in a directory.
@@ -216,12 +230,14 @@ impl Folder {
         reader: &Reader<'_>,
     ) -> Result<()> {
         for path in files::list(dir)? {
-            if path.is_dir() {
-                self.check_folder(kind, (top, &path), size, reader)?;
-                continue;
-            }
             let below = path.strip_prefix(top).unwrap_or(&path);
-            let Some((index, width)) = tiles::parse_path(below) else { continue };
+            let Some((index, width)) = tiles::parse_path(below) else {
+                // What a link leads to is not part of the log.
+                if tiles::is_folder(below) && path.is_dir() && !path.is_symlink() {
+                    self.check_folder(kind, (top, &path), size, reader)?;
+                }
+                continue;
+            };
             let now = kind.width(index, size);
             if width >= now {
                 // The present form was compared already; a longer one is beyond the checkpoint.
@@ -232,7 +248,8 @@ impl Folder {
                 _ => Some(kind.read(&self.0, index, now)?),
             };
             let Some((_, whole)) = whole else { continue };
-            let older = kind.read_file(&path)?.unwrap_or_default();
+            // It may go at any time, now that the tile has grown.
+            let Some(older) = kind.read_file(&path)? else { continue };
             let complete = match kind {
                 Kind::Entries => tiles::exact_entries(&path, &older, width).map(|_| ()),
                 Kind::Hashes(_) => tiles::hashes_of(&path, &older, width).map(|_| ()),

@@ -9,7 +9,7 @@ use kaizen_core::{AuditLog as _, Context, Error, ErrorKind, Result};
 use super::objects::Put;
 use super::state::TRIES;
 use super::{Inner, ObjectLog, lock};
-use crate::objects::Newer;
+use crate::objects::{Newer, Read};
 use crate::pruning::{self, MARK, MARK_BYTES, Mark, Pruning};
 use crate::tail::unread;
 use crate::tiles;
@@ -53,13 +53,29 @@ impl Inner {
     }
 
     /// What the log says that it was pruned of.
+    ///
+    /// What an older mark points to may go while it is looked for. Then there is a newer one.
     pub(super) async fn pruning(&self) -> Result<Pruning> {
         let (known, version) = lock(&self.pruning).clone();
-        let read = match self.folder.get_if_new(MARK, MARK_BYTES, version.as_ref()).await? {
+        let mut read = match self.folder.get_if_new(MARK, MARK_BYTES, version.as_ref()).await? {
             Newer::Same => return Ok(known),
             Newer::Missing => return Ok(Pruning::default()),
             Newer::Read(read) => read,
         };
+        loop {
+            match self.marked_by(&read).await {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let newer = self.folder.get_if_new(MARK, MARK_BYTES, Some(&read.version));
+                    let Newer::Read(newer) = newer.await? else { return Err(error) };
+                    read = newer;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// What the entry says that a mark points to.
+    async fn marked_by(&self, read: &Read) -> Result<Pruning> {
         let mark = Mark::parse(&read.bytes, self.folder.place(MARK))?;
         let state = {
             let mut slot = self.state.lock().await;
@@ -69,7 +85,7 @@ impl Inner {
         mark.check(state.tail.size())?;
         let entries = self.bytes_at(&state, &(mark.index..mark.index + 1)).await?;
         let found = mark.pruning(entries.first().context(ErrorKind::Internal, "log: no entry")?)?;
-        *lock(&self.pruning) = (found, Some(read.version));
+        *lock(&self.pruning) = (found, Some(read.version.clone()));
         Ok(found)
     }
 

@@ -1,7 +1,7 @@
 //! Reading entries and proving, and copying the whole log.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -9,7 +9,7 @@ use kaizen_core::{Bytes, Checkpoint, Context, Digest, Entry, Error, ErrorKind, R
 
 use super::objects::name_of;
 use super::state::{JOURNAL, State};
-use super::{Inner, lock};
+use super::{Inner, ObjectLog, lock};
 use crate::files::blocking;
 use crate::hashes::{FullTile, TileCache, TileKey, hash_of, tile_of, within};
 use crate::local_log::export::{empty_dir, finish_export, place, tiles_with, to_export};
@@ -167,28 +167,47 @@ impl Inner {
         found.context(ErrorKind::Internal, "log: no tile")
     }
 
-    pub(super) async fn export(
-        &self,
-        dir: PathBuf,
-        checkpoint: Checkpoint,
-        part: Option<Range<u64>>,
-    ) -> Result<Checkpoint> {
-        let (pruning, whole) = (self.pruning().await?, part.is_none());
-        let entries = to_export(part, &pruning, checkpoint.size, &self.name())?;
-        let to = dir.clone();
-        blocking(move || empty_dir(&to)).await?;
-        let copies = tiles_with(checkpoint.size, &entries).map(|(kind, index, width)| {
-            let path = kind.path(&dir, index, width);
+    /// Copies the tiles that a log of this size has, of entries only those.
+    async fn copy_tiles(&self, dir: &Path, size: u64, entries: &Range<u64>) -> Result<()> {
+        let copies = tiles_with(size, entries).map(|(kind, index, width)| {
+            let path = kind.path(dir, index, width);
             async move {
                 let (_, bytes) = self.folder.tile(kind, index, width).await?;
                 blocking(move || place(&[(path, bytes.to_vec())])).await
             }
         });
-        stream::iter(copies).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        blocking(move || {
-            finish_export(&dir, &checkpoint, whole.then_some(&pruning))?;
-            Ok(checkpoint)
-        })
-        .await
+        stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await
+    }
+}
+
+impl ObjectLog {
+    pub(super) async fn export_part(
+        &self,
+        dir: PathBuf,
+        part: Option<Range<u64>>,
+    ) -> Result<Checkpoint> {
+        let to = dir.clone();
+        blocking(move || empty_dir(&to)).await?;
+        loop {
+            // Before the checkpoint, which then covers the entry that the mark points to.
+            let pruning = self.0.pruning().await?;
+            let checkpoint = self.publish().await?;
+            let entries = to_export(part.clone(), &pruning, checkpoint.size, &self.0.name())?;
+            match self.0.copy_tiles(&dir, checkpoint.size, &entries).await {
+                // It was pruned meanwhile: what is left is copied.
+                Err(error)
+                    if error.kind() == ErrorKind::Corrupt && self.0.pruning().await? != pruning => {
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let mark = part.is_none().then_some(pruning);
+                    return blocking(move || {
+                        finish_export(&dir, &checkpoint, mark.as_ref())?;
+                        Ok(checkpoint)
+                    })
+                    .await;
+                }
+            }
+        }
     }
 }

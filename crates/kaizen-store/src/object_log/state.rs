@@ -6,11 +6,11 @@ use kaizen_core::{Bytes, Checkpoint, Context, Error, ErrorKind, Result};
 use object_store::UpdateVersion;
 
 use super::Inner;
-use crate::local_log::journal::{self, Before, Found, Frame, MAX_BYTES};
+use crate::head::Head;
+use crate::local_log::journal::{self, Found, Frame, MAX_BYTES};
 use crate::merkle::leaf_hash;
 use crate::note;
 use crate::objects::{Newer, Read};
-use crate::seen::Seen;
 use crate::tail::{Tail, edge};
 use crate::tiles::{self, Kind, WIDTH};
 
@@ -36,7 +36,7 @@ pub(super) fn writer_of(attempt: &Attempt) -> &[u8] {
 /// What the object `journal` holds: the commits that are not published, and the head after them.
 #[derive(Debug)]
 pub(super) struct Journal {
-    pub(super) before: Before,
+    pub(super) before: Head,
     attempts: Vec<Attempt>,
     pub(super) frame: Frame,
 }
@@ -101,7 +101,7 @@ impl State {
             attempts.push(attempt);
         }
         attempts.drain(..attempts.len().saturating_sub(ATTEMPTS));
-        let before = Before { size: self.base.size(), root: self.base.root() };
+        let before = Head { size: self.base.size(), root: self.base.root() };
         let frame = journal::encode(before, entries, note)
             .context(ErrorKind::Limit, "log: too much at once for an object store")?;
         let mut bytes = MAGIC.to_vec();
@@ -161,7 +161,7 @@ impl Inner {
     }
 
     async fn check_that_it_grew(&self, had: &State, found: &State) -> Result<()> {
-        let seen = Seen { size: had.head.size, root: had.head.root };
+        let seen = Head::from(&had.head);
         let place = self.folder.place(JOURNAL);
         let range = seen.within(found.head.size, &place)?;
         if range.is_empty() {

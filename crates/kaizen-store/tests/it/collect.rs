@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use kaizen_core::record::{self, Decision, Deployment, Occurrence, Release};
 use kaizen_core::{
-    Actor, AliasChange, ArtifactStore, AuditLog, ByteStream, Bytes, Clock, Descriptor, Digest,
-    Entry, Error, ErrorKind, Event, Manifest, OperationId, Payload, Records, Result, SystemClock,
-    Timestamp, async_trait,
+    Actor, AliasChange, ArtifactStore, AuditLog, Bytes, Clock, Descriptor, Digest, Entry, Error,
+    ErrorKind, Event, Manifest, OperationId, Payload, Records, Result, SystemClock, Timestamp,
+    async_trait,
 };
 use kaizen_store::{Collected, LocalStore, ObjectArtifacts, Retention, collect, fsck};
 use kaizen_testkit::{Doubled, ManualClock, MemoryLog, MemoryStore, StoreDouble};

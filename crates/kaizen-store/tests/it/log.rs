@@ -116,8 +116,8 @@ async fn a_changed_or_missing_file_of_a_larger_log_is_named() {
         fs::remove_file(&path).unwrap();
         match LocalLog::verify(dir.path(), &key).await {
             Err(error) => assert!(error.to_string().contains(&shown), "{shown}: {error}"),
-            // An older partial form may go. Without a journal the log is an earlier one.
-            Ok(_) => assert!(shown.contains(".p/") || shown.ends_with("journal"), "{shown}"),
+            // An older partial form may go.
+            Ok(_) => assert!(shown.contains(".p/"), "{shown}"),
         }
         fs::write(&path, whole).unwrap();
     }
@@ -159,11 +159,13 @@ async fn another_key_a_missing_checkpoint_and_an_older_one_are_refused() {
     assert!(error.to_string().contains("checkpoint"), "{error}");
     assert!(LocalLog::verify(dir.path(), &signer(2).verifier()).await.is_err());
 
-    // An older checkpoint is a shorter log, which verifies. Whoever has seen the longer one does
-    // not follow, nor does who comes later and finds what was said of it.
+    // An older checkpoint is a shorter log. Whoever has seen the longer one does not follow, nor
+    // does who comes later and finds what was said of it.
     let new = fs::read(&checkpoint).unwrap();
     fs::write(&checkpoint, old).unwrap();
-    LocalLog::verify(dir.path(), &signer(1).verifier()).await.unwrap();
+    let error = LocalLog::verify(dir.path(), &signer(1).verifier()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("the log had 4 entries, and has 2"), "{error}");
     let refused = [
         log.size().await.unwrap_err(),
         log.append(&[entry(9)], None).await.unwrap_err(),
@@ -177,6 +179,8 @@ async fn another_key_a_missing_checkpoint_and_an_older_one_are_refused() {
     let lock = dir.path().join("checkpoint.lock");
     fs::remove_file(&lock).unwrap();
     assert_eq!(log.append(&[entry(9)], None).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    // By itself it verifies: that there was more can only be said by who has seen it.
+    LocalLog::verify(dir.path(), &signer(1).verifier()).await.unwrap();
     fs::write(&checkpoint, new).unwrap();
     assert_eq!(log.append(&[entry(4)], None).await.unwrap(), 4..5);
 
@@ -350,6 +354,67 @@ async fn a_last_commit_that_is_not_whole_is_named_and_then_passed_over() {
     }
     fs::write(&path, whole).unwrap();
     assert_eq!(LocalLog::open(dir.path(), signer(1)).await.unwrap().size().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_log_that_lacks_what_its_lock_file_tells_of_does_not_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..2).await;
+    append(&log, 2..3).await;
+    let (path, key) = (dir.path().join("journal"), signer(1).verifier());
+    let whole = fs::read(&path).unwrap();
+    let mut shorter = whole.clone();
+    shorter[4096..].fill(0);
+    for bytes in [shorter, vec![0; whole.len()]] {
+        fs::write(&path, bytes).unwrap();
+        let error = LocalLog::verify(dir.path(), &key).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let text = error.to_string();
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("had 3 entries"), "{text}");
+    }
+    // Another log of as many entries, that the same key signed.
+    let other = tempfile::tempdir().unwrap();
+    let forked = LocalLog::open(other.path(), signer(1)).await.unwrap();
+    append(&forked, 5..8).await;
+    fs::copy(other.path().join("journal"), &path).unwrap();
+    let error = LocalLog::verify(dir.path(), &key).await.unwrap_err();
+    assert!(error.to_string().contains("not those that the log had"), "{error}");
+    fs::write(&path, whole).unwrap();
+    assert!(!LocalLog::verify(dir.path(), &key).await.unwrap().cut_off);
+}
+
+#[tokio::test]
+async fn what_lies_in_the_folder_of_a_log_and_is_none_of_it_is_not_followed_or_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..300).await;
+    log.publish().await.unwrap();
+    // Folders without end.
+    for name in ["a", "b", "x000", "x001", "001.p"] {
+        let path = dir.path().join("tile/0").join(name);
+        drop(fs::remove_dir_all(&path));
+        std::os::unix::fs::symlink(".", path).unwrap();
+    }
+    fs::remove_file(dir.path().join("tile/0/001.p")).unwrap();
+    fs::create_dir(dir.path().join("tile/0/001.p")).unwrap();
+    log.publish().await.unwrap();
+    append(&log, 300..301).await;
+    log.publish().await.unwrap();
+    LocalLog::verify(dir.path(), log.key()).await.unwrap();
+    // Files that have no end, or no other end.
+    for name in ["tile/0/001.p/7", "journal", "checkpoint"] {
+        let path = dir.path().join(name);
+        drop(fs::remove_file(&path));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = LocalLog::verify(dir.path(), log.key()).await.unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        drop(LocalLog::reader(dir.path(), signer(1).verifier()).await);
+        if name != "checkpoint" {
+            fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use kaizen_core::record::Release;
 use kaizen_core::{
-    ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, Digest, Entry, Event, Records, Result,
-    Timestamp, async_trait,
+    ArtifactStore, AuditLog, Checkpoint, Digest, Entry, Event, Records, Result, Timestamp,
+    async_trait,
 };
 use kaizen_store::{LocalStore, collect};
 use kaizen_testkit::{Doubled, MemoryLog, MemoryStore, StoreDouble};

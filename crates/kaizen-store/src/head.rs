@@ -2,22 +2,28 @@
 
 use std::ops::Range;
 
-use kaizen_core::{Digest, Error, Result};
+use kaizen_core::{Checkpoint, Digest, Error, Result};
 
 use crate::hashes::hash_of;
 use crate::merkle;
 
-/// A head that was seen: so many entries, with this root. Whoever signs for a log, and has signed
-/// for this head of it, must not go on from one that does not contain it.
+/// A log of so many entries, with this root. Whoever has seen this head of it, or signed for it,
+/// must not go on from one that does not contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Head {
     pub(crate) size: u64,
     pub(crate) root: Digest,
 }
 
-impl Seen {
+impl From<&Checkpoint> for Head {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        Self { size: checkpoint.size, root: checkpoint.root }
+    }
+}
+
+impl Head {
     /// The entries whose root, in the log as it is now with `size` entries, must be that of this
-    /// head: to be given to [`Seen::agrees`]. `place` names what holds the log as it is now.
+    /// head: to be given to [`Head::agrees`]. `place` names what holds the log as it is now.
     ///
     /// # Errors
     ///
@@ -31,7 +37,7 @@ impl Seen {
         Ok(0..self.size)
     }
 
-    /// Compares the root that the log as it is now has over its entries [`Seen::within`].
+    /// Compares the root that the log as it is now has over its entries [`Head::within`].
     ///
     /// # Errors
     ///
@@ -76,7 +82,7 @@ mod tests {
             root(&leaves[(index as usize) << height..][..1 << height])
         };
         for seen in 0..=40 {
-            let head = Seen { size: seen as u64, root: root(&leaves[..seen]) };
+            let head = Head { size: seen as u64, root: root(&leaves[..seen]) };
             for now in 0..=40 {
                 let found = head
                     .is_within(now, "the log", |height, index| Ok(node(&leaves, height, index)));
