@@ -9,7 +9,8 @@ use kaizen_table::{Aggregate, FeatureView, Value};
 /// feature. Everything is equal, floats to the last bit (NaN is NaN), but for these:
 ///
 /// * a standard deviation, within 1e-9 of itself, for the oracle rounds in each step;
-/// * a sketch of distinct values, within 5 %, rounded up to a whole value;
+/// * a sketch of distinct values, within 5 %, rounded up to a whole value, and two more: of few
+///   values some may share a register;
 /// * a sketch of a quantile, within 1 % of the value of that rank.
 pub fn assert_agree(view: &FeatureView, found: &RecordBatch, expected: &RecordBatch) {
     assert_eq!(found.schema(), expected.schema());
@@ -19,7 +20,7 @@ pub fn assert_agree(view: &FeatureView, found: &RecordBatch, expected: &RecordBa
         let allowed: Option<fn(f64) -> f64> = match &feature.value {
             Value::Window(window) => match window.aggregate {
                 Aggregate::StandardDeviation => Some(|exact| 1e-9 * exact.abs().max(1.0)),
-                Aggregate::ApproximateDistinct => Some(|exact| (0.05 * exact).ceil()),
+                Aggregate::ApproximateDistinct => Some(|exact| (0.05 * exact).ceil() + 2.0),
                 // The last digits are the sketch's own rounding.
                 Aggregate::Quantile { .. } => Some(|exact| 0.010_000_001 * exact.abs()),
                 _ => None,
