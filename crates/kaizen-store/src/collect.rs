@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, stream};
 use kaizen_core::record::Occurrence;
 use kaizen_core::{
-    ArtifactStore, AuditLog, Digest, Entry, Error, ErrorKind, Event, Result, Timestamp,
+    ArtifactStore, AuditLog, Digest, Entry, Error, ErrorKind, Event, Manifest, Result, Timestamp,
 };
 
 use crate::closure::{Body, read_body};
@@ -99,8 +99,7 @@ pub struct Collected {
 /// A tombstone for each digest is appended to the log before it is removed, by compare-and-set on a
 /// log that speaks of none of what is to go. If a blob was put again in between and stays, an entry
 /// [`Event::Restored`] takes its tombstone back; where the collection was cut off, the next one
-/// does. A collection that is cut off leaves a store that [`fsck`](crate::fsck) calls sound; the
-/// next one goes on. With `dry_run` nothing is appended or removed. `occurrence` gives the instant
+/// does. The next collection goes on where one was cut off. With `dry_run` nothing is appended or removed. `occurrence` gives the instant
 /// to which `spoken_of_s` counts back, the actor and the operation; ages of blobs are those of the
 /// store's own clock.
 ///
@@ -134,10 +133,11 @@ pub async fn collect(
             continue;
         }
         let arrivals = Arrivals::of(store).await?;
-        let Marks { mut found, doomed, wrongly_buried } = collection.mark(&roots).await?;
+        let Marks { mut found, doomed, wrongly_buried, records } = collection.mark(&roots).await?;
         if dry_run {
             return Ok(found);
         }
+        collection.list_again(records.into_iter().filter(|id| !arrivals.lists(id))).await?;
         let restored = collection.entries(&Event::Restored, wrongly_buried.iter().copied());
         let Some(seen) = collection.append(&restored, roots.size(), &found).await? else {
             continue;
@@ -174,6 +174,8 @@ struct Marks {
     doomed: Doomed,
     /// What an earlier collection called removed and did not remove, and which is kept now.
     wrongly_buried: Vec<Digest>,
+    /// The records that are kept, and of which the log speaks.
+    records: Vec<Digest>,
 }
 
 /// What is to go: manifests first, so that none is left without its blobs. With each, whether it
@@ -218,7 +220,19 @@ impl Collection<'_> {
             found.removed.push((*digest, *size));
         }
         found.young = blobs.len() as u64 - found.kept - found.removed.len() as u64;
-        Ok(Marks { found, doomed, wrongly_buried })
+        let is_record = |id: &Digest| roots.is_record(id) && census.manifest(id).is_some();
+        let records = marked.kept.into_iter().filter(is_record).collect();
+        Ok(Marks { found, doomed, wrongly_buried, records })
+    }
+
+    /// Lists these records again: a collection was cut off after it had taken them out of the index,
+    /// and before it saw that they were put meanwhile.
+    async fn list_again(&self, records: impl IntoIterator<Item = Digest>) -> Result<()> {
+        for id in records {
+            let bytes = self.store.get_bounded(&id, Manifest::MAX_BYTES as u64).await?;
+            self.store.put_manifest(bytes).await?;
+        }
+        Ok(())
     }
 
     /// Says again that these were removed, of which the log says that they are there, if they are
@@ -275,10 +289,15 @@ impl Collection<'_> {
                 return Ok(false);
             };
             seen = now;
-            // Last of all: what it names was there when it was put.
+            // After the tombstones: what it names was there when it was put.
             if self.are_put_again(old, gone).await? || arrivals.reach(self.store, found).await? {
                 return Ok(false);
             }
+            // Last of all: looking at the store takes long, and somebody may have spoken of it.
+            let Some(now) = self.append(&[], seen, found).await? else {
+                return Ok(false);
+            };
+            seen = now;
             let batch: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let taken = self.store.remove_stale(&batch, self.before).await?;
             arrivals.forget(&taken);

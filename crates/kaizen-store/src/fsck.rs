@@ -13,7 +13,9 @@ use kaizen_core::{
 };
 
 use crate::closure::{is_own, names_in};
+use crate::index::Index;
 use crate::local_store::check_layout;
+use needs::Missing;
 pub(crate) use needs::Spoken;
 
 /// How many blobs are read at the same time.
@@ -169,17 +171,23 @@ pub async fn fsck(store: &dyn Layout, log: Option<&dyn AuditLog>) -> Result<Chec
     let mut check = Check { store, files: BTreeMap::new(), checked: Checked::default() };
     check.files = store.files().await?.into_iter().collect();
     check.mark().await?;
-    let mut blobs = check.sort_files();
-    let read = check.read_blobs(&mut blobs).await?;
+    let (mut blobs, mut read) = (check.sort_files(), Read::default());
+    check.read_blobs(&mut blobs, &mut read).await?;
     // After the blobs: what went meanwhile had its tombstone before.
     let spoken = match log {
         Some(log) => Spoken::read(log).await?,
         None => Spoken::default(),
     };
-    check.index(&blobs, &read, &spoken).await?;
+    // After the log: what it speaks of was listed before.
+    let index = check.index().await?;
+    check.read_late(&mut blobs, &mut read, &spoken, index.as_deref()).await?;
+    if let Some(bytes) = index {
+        check.checked.problems.extend(index::check(&bytes, &blobs, &read, &spoken));
+    }
     check.bodies(&blobs, &read).await?;
     needs::check(&mut check.checked, &blobs, &read, &spoken);
     let mut checked = check.checked;
+    checked.manifests = read.manifests.len() as u64;
     checked.problems.sort_unstable();
     Ok(checked)
 }
@@ -188,6 +196,8 @@ pub async fn fsck(store: &dyn Layout, log: Option<&dyn AuditLog>) -> Result<Chec
 #[derive(Default)]
 struct Read {
     manifests: BTreeMap<Digest, (Manifest, Descriptor)>,
+    /// Manifests that are none of ours: with digests of another algorithm, say.
+    others: BTreeSet<Digest>,
     damaged: BTreeSet<Digest>,
 }
 
@@ -245,9 +255,44 @@ impl Check<'_> {
         blobs
     }
 
-    /// Reads every blob, and keeps the manifests among them. What went since the files were listed
-    /// is taken out of `blobs`.
-    async fn read_blobs(&mut self, blobs: &mut BTreeMap<Digest, u64>) -> Result<Read> {
+    /// Reads what is needed, was not there when the files were listed, and is there now: it was put
+    /// meanwhile.
+    async fn read_late(
+        &mut self,
+        blobs: &mut BTreeMap<Digest, u64>,
+        read: &mut Read,
+        spoken: &Spoken,
+        index: Option<&[u8]>,
+    ) -> Result<()> {
+        let mut asked = BTreeSet::new();
+        let listed = index.and_then(Index::parse).map(|(_, listed)| listed).unwrap_or_default();
+        loop {
+            let missing = Missing::find(blobs, read, spoken);
+            let wanted = missing.needed_by.into_keys().chain(listed.iter().copied());
+            let mut late = BTreeMap::new();
+            for digest in wanted.filter(|digest| !blobs.contains_key(digest)) {
+                if asked.insert(digest)
+                    && let Some(size) = self.store.size_of(&digest).await?
+                {
+                    late.insert(digest, size);
+                }
+            }
+            if late.is_empty() {
+                return Ok(());
+            }
+            // A manifest among them needs others.
+            self.read_blobs(&mut late, read).await?;
+            blobs.append(&mut late);
+        }
+    }
+
+    /// Reads these blobs, and keeps the manifests among them. What went since they were listed is
+    /// taken out of `blobs`.
+    async fn read_blobs(
+        &mut self,
+        blobs: &mut BTreeMap<Digest, u64>,
+        read: &mut Read,
+    ) -> Result<()> {
         let store = self.store;
         let reading: Vec<_> = blobs
             .iter()
@@ -255,13 +300,13 @@ impl Check<'_> {
             .map(|(digest, size)| async move { (digest, read_blob(store, &digest, size).await) })
             .collect();
         let mut reading = stream::iter(reading).buffer_unordered(BLOBS);
-        let (mut read, mut gone) = (Read::default(), BTreeMap::new());
+        let mut gone = BTreeMap::new();
         while let Some((digest, outcome)) = reading.next().await {
             self.checked.blobs += 1;
             self.checked.bytes += blobs.get(&digest).copied().unwrap_or_default();
             let (fault, error) = match outcome {
-                Ok(manifest) => {
-                    read.manifests.extend(manifest.map(|manifest| (digest, manifest)));
+                Ok(kind) => {
+                    read.keep(digest, kind);
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -271,21 +316,20 @@ impl Check<'_> {
                 Err(error) if error.kind() == ErrorKind::Corrupt => (Fault::Damaged, error),
                 Err(error) => (Fault::Unreadable, error),
             };
-            self.cannot_read(&mut read, digest, fault, &error);
+            self.cannot_read(read, digest, fault, &error);
         }
         if !gone.is_empty() {
             let listed: BTreeMap<_, _> = store.files().await?.into_iter().collect();
             for (digest, error) in gone {
                 if listed.contains_key(&blob_file(&digest)) {
-                    self.cannot_read(&mut read, digest, Fault::Unreadable, &error);
+                    self.cannot_read(read, digest, Fault::Unreadable, &error);
                 } else {
                     self.checked.blobs -= 1;
                     self.checked.bytes -= blobs.remove(&digest).unwrap_or_default();
                 }
             }
         }
-        self.checked.manifests = read.manifests.len() as u64;
-        Ok(read)
+        Ok(())
     }
 
     fn cannot_read(&mut self, read: &mut Read, digest: Digest, fault: Fault, error: &Error) {
@@ -322,45 +366,53 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn index(
-        &mut self,
-        blobs: &BTreeMap<Digest, u64>,
-        read: &Read,
-        spoken: &Spoken,
-    ) -> Result<()> {
+    /// The bytes of the index, if they can be looked at.
+    async fn index(&mut self) -> Result<Option<Bytes>> {
         const NAME: &str = "index.json";
         match self.store.read_file(NAME, crate::index::MAX_BYTES).await {
             Ok(None) => self.found(problem(NAME, Fault::Missing, "the next opening rebuilds it")),
-            Ok(Some(bytes)) => {
-                let problems = index::check(&bytes, blobs, read, spoken);
-                self.checked.problems.extend(problems);
-            }
             Err(error) if error.kind() == ErrorKind::Limit => {
                 self.found(problem(NAME, Fault::Damaged, error.to_string()));
             }
-            Err(error) => return Err(error),
+            found => return found,
         }
-        Ok(())
+        Ok(None)
     }
 }
 
-/// Checks a blob; gives it if it is a manifest, with how it must be listed.
-async fn read_blob(
-    store: &dyn Layout,
-    digest: &Digest,
-    size: u64,
-) -> Result<Option<(Manifest, Descriptor)>> {
+/// What a blob is.
+enum Kind {
+    Manifest(Box<(Manifest, Descriptor)>),
+    OtherManifest,
+    Blob,
+}
+
+impl Read {
+    fn keep(&mut self, digest: Digest, kind: Kind) {
+        match kind {
+            Kind::Manifest(manifest) => drop(self.manifests.insert(digest, *manifest)),
+            Kind::OtherManifest => drop(self.others.insert(digest)),
+            Kind::Blob => {}
+        }
+    }
+}
+
+/// Checks a blob; a manifest comes with how it must be listed.
+async fn read_blob(store: &dyn Layout, digest: &Digest, size: u64) -> Result<Kind> {
     if size <= Manifest::MAX_BYTES as u64 {
         let bytes = store.get_blob(digest).await?;
-        let manifest = Manifest::parse(&bytes).ok();
-        return Ok(manifest.map(|manifest| {
-            let entry = crate::index::entry(&manifest, &bytes);
-            (manifest, entry)
-        }));
+        return Ok(match Manifest::parse(&bytes) {
+            Ok(manifest) => {
+                let listed = crate::index::entry(&manifest, &bytes);
+                Kind::Manifest(Box::new((manifest, listed)))
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => Kind::OtherManifest,
+            Err(_) => Kind::Blob,
+        });
     }
     let mut pieces = store.get_stream(digest).await?;
     while let Some(piece) = kaizen_core::stream::next(&mut pieces).await {
         piece?;
     }
-    Ok::<_, Error>(None)
+    Ok(Kind::Blob)
 }

@@ -94,7 +94,8 @@ impl ObjectLogBuilder {
 
     /// How long a signer whose key is not in this process may take for a commit; 30 seconds if it
     /// is not said. An append whose signature does not come in time fails with
-    /// [`ErrorKind::Unavailable`], and has not happened.
+    /// [`ErrorKind::Unavailable`]. It has not happened, unless the store left a write before
+    /// without an answer: then it may have.
     #[must_use]
     pub fn sign_within(mut self, limit: Duration) -> Self {
         self.sign_within = limit;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use kaizen_core::record::{Decision, Model, Occurrence};
 use kaizen_core::{
     Actor, AliasChange, ArtifactStore, AuditLog, Context, Digest, Entry, Error, ErrorKind, Event,
-    Records, Result,
+    Manifest, Records, Result,
 };
 use tokio::sync::Mutex;
 
@@ -84,6 +84,9 @@ impl Registry {
     ) -> Result<u32> {
         check_name("name", name)?;
         self.store.get::<Model>(model).await?;
+        // Put again, an old model is young: a collection that was about to take it does not.
+        let manifest = self.store.get_bounded(model, Manifest::MAX_BYTES as u64).await?;
+        self.store.put_manifest(manifest).await?;
         self.change(occurrence, |fold| {
             if let Some(known) = fold.version_of(name, model) {
                 return Ok(Step::Done(known));
@@ -193,31 +196,45 @@ impl Registry {
         self.assign(name, alias, version, (decision, &judged), change, occurrence).await
     }
 
-    /// Gives an alias back to the version that held it before the present one. A second rollback,
-    /// in another operation, goes one further back.
+    /// Takes an alias from version `from`, and gives it back to the one that held it before. Done
+    /// again in the same operation it changes nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if no version held the alias before; [`ErrorKind::Refused`] if the
-    /// log says that its model was removed.
+    /// [`ErrorKind::Conflict`] if another version holds the alias, or has held it since this
+    /// operation rolled back; [`ErrorKind::NotFound`] if nobody holds it, or held it before;
+    /// [`ErrorKind::Refused`] if the log says that the model before was removed.
     pub async fn rollback(
         &self,
         name: &str,
         alias: &str,
+        from: u32,
         evidence: &[Digest],
         occurrence: Occurrence,
     ) -> Result<Version> {
         let operation = occurrence.operation.clone();
+        let what = || format!("alias `{alias}` of `{name}`");
         self.change(occurrence, |fold| {
-            let again = fold
-                .last_move(name, alias)
-                .filter(|last| last.change == AliasChange::Rollback && last.operation == operation);
-            if let Some(last) = again {
-                return Ok(Step::Done(last.to));
+            if let Some((done, is_last)) = fold.rollback_of(name, alias, from, &operation) {
+                let index = done.index;
+                return match is_last {
+                    true => Ok(Step::Done(done.to)),
+                    false => Err(Error::conflict(format!(
+                        "{}: {operation} rolled it back by log entry {index}, and it has moved since",
+                        what()
+                    ))),
+                };
+            }
+            let holder = fold.holder(name, alias);
+            let holder = holder.context(ErrorKind::NotFound, format!("{}: nobody holds it", what()))?;
+            if holder.version != from {
+                let holder = holder.version;
+                let message = format!("{}: version {holder} holds it, and not {from}", what());
+                return Err(Error::conflict(message));
             }
             let to = fold.before(name, alias).context(
                 ErrorKind::NotFound,
-                format!("alias `{alias}` of `{name}`: no version held it before"),
+                format!("{}: no version held it before {from}", what()),
             )?;
             not_removed(name, to, fold)?;
             let event = moved(name, alias, fold, to, AliasChange::Rollback);

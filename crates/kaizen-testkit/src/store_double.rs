@@ -61,6 +61,10 @@ pub trait StoreDouble: fmt::Debug + Send + Sync {
         self.inner().referrers(subject).await
     }
 
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        self.inner().manifests().await
+    }
+
     async fn remove_blob(&self, digest: &Digest) -> Result<bool> {
         self.inner().remove_blob(digest).await
     }
@@ -111,7 +115,7 @@ impl<T: StoreDouble> ArtifactStore for Doubled<T> {
     }
 
     async fn manifests(&self) -> Result<Vec<Digest>> {
-        self.0.inner().manifests().await
+        self.0.manifests().await
     }
 
     async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {

@@ -205,12 +205,13 @@ impl Cycle {
         self.finish(id, request).await
     }
 
-    /// Returns to the champion before: its alias moves back, and the traffic with it.
-    pub async fn rollback(&mut self, now: Timestamp, actor: Actor) -> Result<Version> {
+    /// Takes the alias from champion `from`, and returns to the one before: the traffic goes with
+    /// it. [`ErrorKind::Conflict`] if another version is champion.
+    pub async fn rollback(&mut self, from: u32, now: Timestamp, actor: Actor) -> Result<Version> {
         self.supersede(None, "a person rolled back").await?;
         let occurrence = self.occurrence("rollback", now, actor);
         let name = &self.policy.model;
-        let version = self.registry.rollback(name, CHAMPION, &[], occurrence.clone()).await?;
+        let version = self.registry.rollback(name, CHAMPION, from, &[], occurrence.clone()).await?;
         self.watch = None;
         self.last_decision = Some(now);
         self.roll_out(&occurrence, &version, &[]).await?;

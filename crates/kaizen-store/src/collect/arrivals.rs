@@ -19,6 +19,11 @@ impl Arrivals {
         Ok(Self { known: store.manifests().await?.into_iter().collect() })
     }
 
+    /// Whether the store listed it then.
+    pub(super) fn lists(&self, id: &Digest) -> bool {
+        self.known.contains(id)
+    }
+
     /// These were removed: if one of them is listed again, it was put again.
     pub(super) fn forget(&mut self, removed: &[Digest]) {
         for digest in removed {

@@ -97,6 +97,7 @@ fn check_entry(
     let Some((_, expected)) = read.manifests.get(&digest) else {
         if entry.get("mediaType") == Some(&json!(media_type::MANIFEST))
             && !read.damaged.contains(&digest)
+            && !read.others.contains(&digest)
         {
             wrong(Some(digest), format!("{digest} is no manifest in this store"));
         }

@@ -74,6 +74,40 @@ impl Spoken {
     }
 }
 
+/// What is needed and not there.
+#[derive(Default)]
+pub(super) struct Missing {
+    /// What needs it.
+    pub(super) needed_by: BTreeMap<Digest, Vec<Need>>,
+    /// What a tombstone says was removed.
+    pub(super) removed: BTreeSet<Digest>,
+}
+
+impl Missing {
+    pub(super) fn find(blobs: &BTreeMap<Digest, u64>, read: &Read, spoken: &Spoken) -> Self {
+        let mut missing = Self::default();
+        for (id, (manifest, _)) in &read.manifests {
+            for blob in manifest.blobs().filter(|blob| !blobs.contains_key(&blob.digest)) {
+                let is_removed = spoken.excuses(&blob.digest, id);
+                missing.add(&blob.digest, Need::Manifest(*id), is_removed);
+            }
+        }
+        for (record, index) in spoken.records.iter().filter(|(id, _)| !blobs.contains_key(*id)) {
+            let is_removed = spoken.removed.get(record).is_some_and(|removed| removed > index);
+            missing.add(record, Need::Entry(*index), is_removed);
+        }
+        missing
+    }
+
+    fn add(&mut self, digest: &Digest, need: Need, is_removed: bool) {
+        if is_removed {
+            self.removed.insert(*digest);
+        } else {
+            self.needed_by.entry(*digest).or_default().push(need);
+        }
+    }
+}
+
 /// Adds what is missing, and says of what is damaged who needs it.
 pub(super) fn check(
     checked: &mut Checked,
@@ -82,40 +116,27 @@ pub(super) fn check(
     spoken: &Spoken,
 ) {
     let mut needs: BTreeMap<Digest, Vec<Need>> = BTreeMap::new();
-    let mut missing: BTreeMap<Digest, Vec<Need>> = BTreeMap::new();
-    let mut excused = BTreeSet::new();
     for (id, (manifest, _)) in &read.manifests {
         for blob in manifest.blobs() {
-            let need = Need::Manifest(*id);
-            match blobs.get(&blob.digest) {
-                None if spoken.excuses(&blob.digest, id) => drop(excused.insert(blob.digest)),
-                None => missing.entry(blob.digest).or_default().push(need),
-                Some(_) if read.damaged.contains(&blob.digest) => {
-                    needs.entry(blob.digest).or_default().push(need);
-                }
-                Some(size) if *size != blob.size => checked.problems.push(Problem {
-                    file: blob_file(id),
-                    fault: Fault::Damaged,
-                    digest: Some(*id),
-                    detail: format!("it gives {} {} bytes, not {size}", blob.digest, blob.size),
-                    needed_by: spoken.of(id),
-                }),
-                Some(_) => {}
+            if read.damaged.contains(&blob.digest) {
+                needs.entry(blob.digest).or_default().push(Need::Manifest(*id));
+                continue;
             }
+            let Some(size) = blobs.get(&blob.digest).filter(|size| **size != blob.size) else {
+                continue;
+            };
+            checked.problems.push(Problem {
+                file: blob_file(id),
+                fault: Fault::Damaged,
+                digest: Some(*id),
+                detail: format!("it gives {} {} bytes, not {size}", blob.digest, blob.size),
+                needed_by: spoken.of(id),
+            });
         }
     }
-    for (record, index) in &spoken.records {
-        let need = Need::Entry(*index);
-        if read.damaged.contains(record) {
-            needs.entry(*record).or_default().push(need);
-        } else if !blobs.contains_key(record) {
-            match spoken.removed.get(record) {
-                Some(removed) if removed > index => drop(excused.insert(*record)),
-                _ => missing.entry(*record).or_default().push(need),
-            }
-        }
+    for (record, index) in spoken.records.iter().filter(|(id, _)| read.damaged.contains(*id)) {
+        needs.entry(*record).or_default().push(Need::Entry(*index));
     }
-    checked.removed = excused.len() as u64;
     for problem in &mut checked.problems {
         if matches!(problem.fault, Fault::Damaged | Fault::Unreadable)
             && let Some(of) = problem.digest.and_then(|digest| needs.get(&digest))
@@ -123,7 +144,9 @@ pub(super) fn check(
             problem.needed_by = of.iter().take(MAX_NEEDS).copied().collect();
         }
     }
-    checked.problems.extend(missing.into_iter().map(|(digest, of)| Problem {
+    let missing = Missing::find(blobs, read, spoken);
+    checked.removed = missing.removed.len() as u64;
+    checked.problems.extend(missing.needed_by.into_iter().map(|(digest, of)| Problem {
         file: blob_file(&digest),
         fault: Fault::Missing,
         digest: Some(digest),

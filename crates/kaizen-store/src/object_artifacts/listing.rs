@@ -222,16 +222,18 @@ impl Inner {
     /// Lists manifests that were to go and stayed: whoever put them meanwhile saw that they were
     /// listed.
     async fn list_again(&self, listing: &mut Listing, stayed: BTreeSet<Digest>) -> Result<()> {
-        let mut manifests = Vec::new();
+        let (mut manifests, mut failed) = (Vec::new(), None);
         for id in stayed {
             match self.small(&id).await {
                 Ok(bytes) => manifests.extend(Manifest::parse(&bytes).ok().map(|m| (m, bytes))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // The others are listed in spite of it.
+                Err(error) => failed = Some(error),
             }
         }
         let manifests = manifests.iter().map(|(manifest, bytes)| (manifest, &bytes[..])).collect();
-        self.write(listing, manifests).await
+        self.write(listing, manifests).await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn remove(&self, digest: &Digest, before: Option<Timestamp>) -> Result<bool> {

@@ -154,8 +154,20 @@ impl Fold {
         moves.iter().filter_map(|moved| self.shown(name, moved)).collect()
     }
 
-    pub(super) fn last_move(&self, name: &str, alias: &str) -> Option<AliasMove> {
-        self.shown(name, self.alias(name, alias)?.history.last()?)
+    /// The rollback of the alias from this version that an operation did, and whether it is the
+    /// last move.
+    pub(super) fn rollback_of(
+        &self,
+        name: &str,
+        alias: &str,
+        from: u32,
+        operation: &OperationId,
+    ) -> Option<(AliasMove, bool)> {
+        self.last_that(name, alias, |moved| {
+            moved.change == AliasChange::Rollback
+                && moved.from == Some(from)
+                && moved.operation == *operation
+        })
     }
 
     /// The move of the alias that this decision made, and whether it is the last move. A rollback may
@@ -166,12 +178,21 @@ impl Fold {
         alias: &str,
         decision: &Digest,
     ) -> Option<(AliasMove, bool)> {
-        let history = &self.alias(name, alias)?.history;
-        let is_use = |moved: &Move| {
+        self.last_that(name, alias, |moved| {
             moved.change != AliasChange::Rollback && moved.evidence.contains(decision)
-        };
-        let (at, used) = history.iter().enumerate().rev().find(|(_, moved)| is_use(moved))?;
-        Some((self.shown(name, used)?, at + 1 == history.len()))
+        })
+    }
+
+    /// The last such move of the alias, and whether it is the last of all.
+    fn last_that(
+        &self,
+        name: &str,
+        alias: &str,
+        is_such: impl Fn(&Move) -> bool,
+    ) -> Option<(AliasMove, bool)> {
+        let history = &self.alias(name, alias)?.history;
+        let (at, moved) = history.iter().enumerate().rev().find(|(_, moved)| is_such(moved))?;
+        Some((self.shown(name, moved)?, at + 1 == history.len()))
     }
 
     /// The tags of a version, or of the name itself.

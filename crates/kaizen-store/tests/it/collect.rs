@@ -469,6 +469,26 @@ async fn a_tombstone_of_what_stays_is_taken_back() {
     assert_eq!(last_word(&log, weights).await, Some(Event::Restored));
 }
 
+/// A collection takes a manifest out of the index before it looks whether it was put meanwhile.
+#[tokio::test]
+async fn a_record_that_a_collection_left_unlisted_is_listed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, log) = (LocalStore::open(dir.path()).await.unwrap(), MemoryLog::default());
+    let id = register(&store, &log, 1).await;
+    let path = dir.path().join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["manifests"] = serde_json::json!([]);
+    fs::write(&path, index.to_string()).unwrap();
+    assert!(store.manifests().await.unwrap().is_empty());
+    assert!(!fsck(&store, Some(&log)).await.unwrap().is_sound());
+    let at = occurrence(later());
+    collect(&store, &log, &Retention::default(), &at, true).await.unwrap();
+    assert!(store.manifests().await.unwrap().is_empty(), "a dry run does nothing");
+    collect(&store, &log, &Retention::default(), &at, false).await.unwrap();
+    assert_eq!(store.manifests().await.unwrap(), [id]);
+    assert!(fsck(&store, Some(&log)).await.unwrap().problems.is_empty());
+}
+
 #[tokio::test]
 async fn what_is_put_again_and_removed_again_has_a_second_tombstone() {
     let (clock, store) = memory();

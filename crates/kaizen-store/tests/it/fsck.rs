@@ -1,13 +1,14 @@
 //! Whatever is wrong with a layout is found and named.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kaizen_core::record::{self, Image, Release};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Descriptor, Digest, Entry, ErrorKind, Event, Manifest, Payload,
-    Records, media_type,
+    ArtifactStore, AuditLog, Checkpoint, Descriptor, Digest, Entry, ErrorKind, Event, Manifest,
+    Payload, Records, Result, async_trait, media_type,
 };
 use kaizen_store::{Fault, Layout as _, LocalStore, Need, ObjectArtifacts, fsck};
 use kaizen_testkit::MemoryLog;
@@ -238,6 +239,78 @@ async fn what_the_log_says_came_back_is_missed_again() {
     store.remove_blob(&rows).await.unwrap();
     let checked = fsck(&store, Some(&log)).await.unwrap();
     assert_eq!(checked.problems[0].fault, Fault::Missing);
+}
+
+/// A log that is read as somebody puts a record and says so.
+#[derive(Debug)]
+struct Busy {
+    inner: MemoryLog,
+    store: LocalStore,
+    damages: bool,
+}
+
+#[async_trait]
+impl AuditLog for Busy {
+    async fn first(&self) -> Result<u64> {
+        let (_, _, rows) = fill(&self.store, &self.inner).await;
+        if self.damages {
+            fs::write(self.store.blob_path(&rows), "other rows").unwrap();
+        }
+        Ok(0)
+    }
+
+    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
+        self.inner.append(entries, expected).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.inner.size().await
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        self.inner.read(indices).await
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint> {
+        self.inner.checkpoint().await
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_after_the_files_were_listed_is_checked_and_not_missed() {
+    for damages in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path()).await.unwrap();
+        let log = Busy { inner: MemoryLog::default(), store: store.clone(), damages };
+        let checked = fsck(&store, Some(&log)).await.unwrap();
+        assert_eq!((checked.blobs, checked.manifests), (5, 2));
+        assert_eq!(checked.is_sound(), !damages, "{:?}", checked.problems);
+        assert_eq!(checked.problems.len(), usize::from(damages), "{:?}", checked.problems);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_tool_with_other_digests_is_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let (config, layer) = (Digest::of("{}"), "0".repeat(128));
+    store.put_blob("{}".into()).await.unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::MANIFEST,
+        "config": {"mediaType": media_type::JSON, "digest": config, "size": 2},
+        "layers": [{"mediaType": "text/plain", "digest": format!("sha512:{layer}"), "size": 7}],
+    });
+    let bytes = manifest.to_string();
+    let id = store.put_blob(bytes.clone().into()).await.unwrap();
+    let listed = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::INDEX,
+        "manifests": [{"mediaType": media_type::MANIFEST, "digest": id, "size": bytes.len()}],
+    });
+    fs::write(dir.path().join("index.json"), listed.to_string()).unwrap();
+    let checked = fsck(&store, None).await.unwrap();
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use kaizen_store::{
     lineage, verify_tiles,
 };
 use kaizen_testkit::audit_log::{self, entry};
-use kaizen_testkit::{ManualClock, MemoryLog, MemoryStore, Story, story};
+use kaizen_testkit::{Doubled, ManualClock, MemoryLog, MemoryStore, StoreDouble, Story, story};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -388,7 +388,7 @@ async fn registry_collection_and_lineage_go_on_with_a_pruned_log() {
         assert_eq!(registry.history(Story::NAME, Story::ALIAS).await.unwrap(), history);
         assert_eq!(registry.check_snapshots().await.unwrap(), 1);
     }
-    let back = world.registry().rollback(Story::NAME, Story::ALIAS, &[], by(711)).await.unwrap();
+    let back = world.registry().rollback(Story::NAME, Story::ALIAS, 3, &[], by(711)).await.unwrap();
     assert_eq!(back.version, 2);
     // What the log says no more, but the registry knows, is kept in the store.
     let found = collect(store, log, &Retention::default(), &by(712), false).await.unwrap();
@@ -479,6 +479,43 @@ async fn what_was_lost_after_its_record_was_made_again_is_not_called_removed() {
     world.enter(702, Event::Released, release.unwrap()).await;
     let pruned = LogRetention::default().prune(store, log, &few(), &by(710), false).await.unwrap();
     assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+}
+
+/// A store in which another tool keeps a manifest of which we can make nothing.
+#[derive(Debug)]
+struct Shared {
+    inner: Arc<MemoryStore>,
+    other: Digest,
+}
+
+#[async_trait]
+impl StoreDouble for Shared {
+    fn inner(&self) -> &dyn ArtifactStore {
+        &*self.inner
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        let mut all = self.inner.manifests().await?;
+        all.push(self.other);
+        Ok(all)
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_tool_stops_no_pruning() {
+    let world = World::new(Arc::new(MemoryLog::default())).await;
+    let config = world.store.put_blob("{}".into()).await.unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "config": {"mediaType": "application/json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "a/b", "digest": format!("sha512:{}", "0".repeat(128)), "size": 1}],
+    });
+    let other = world.store.put_blob(manifest.to_string().into()).await.unwrap();
+    assert_eq!(world.store.manifest(&other).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let store = Doubled(Shared { inner: world.store.clone(), other });
+    let retention = LogRetention::default();
+    let pruned = retention.prune(&store, &*world.log, &few(), &by(710), false).await.unwrap();
+    assert_eq!((pruned.to, pruned.said_again), (512, vec![world.erased]));
 }
 
 /// A log in which somebody else is faster, once: what was removed is there again.

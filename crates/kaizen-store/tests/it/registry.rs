@@ -10,7 +10,7 @@ use kaizen_core::{
     Actor, AliasChange, ArtifactStore, AuditLog, DataType, Digest, Entry, ErrorKind, Event, Field,
     OperationId, Records, Signature, TimeBlocks, Timestamp,
 };
-use kaizen_store::{Ed25519Signer, LocalLog, Registry, Search};
+use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, Registry, Search};
 use kaizen_testkit::{MemoryLog, MemoryStore};
 
 const NAME: &str = "late";
@@ -118,6 +118,20 @@ async fn versions_count_from_one_and_a_model_keeps_its_own() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_registered_is_not_collected_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(LocalStore::open(dir.path()).await.unwrap());
+    let registry = Registry::new(store.clone(), Arc::new(MemoryLog::default()));
+    let old = model(&*store, 1).await;
+    // A collection has said that it is removed, and is about to remove what was put before now.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let before = store.now().await.unwrap();
+    assert_eq!(registry.register(NAME, &old, on(0)).await.unwrap(), 1);
+    assert!(store.remove_stale(&[old], before).await.unwrap().is_empty());
+    assert!(store.contains(&old).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_promotion_needs_an_approving_decision_about_this_model() {
     let world = World::new();
     let (first, one) = world.register(1).await;
@@ -212,13 +226,16 @@ async fn a_rollback_returns_to_the_holder_before_and_then_further() {
         world.registry.promote(NAME, ALIAS, version, &decision, on(seed as i64)).await.unwrap();
         champion = Some(model);
     }
-    let back = |day| world.registry.rollback(NAME, ALIAS, &[], on(day));
-    assert_eq!(back(4).await.unwrap().version, 2);
-    assert_eq!(back(4).await.unwrap().version, 2, "the same operation rolls back once");
+    let back = |from, day| world.registry.rollback(NAME, ALIAS, from, &[], on(day));
+    assert_eq!(back(3, 4).await.unwrap().version, 2);
+    assert_eq!(back(3, 4).await.unwrap().version, 2, "the same operation rolls back once");
     assert_eq!(world.champion().await, Some(2));
-    assert_eq!(back(5).await.unwrap().version, 1);
-    assert_eq!(back(6).await.unwrap_err().kind(), ErrorKind::NotFound);
-    let none = world.registry.rollback("unknown", ALIAS, &[], on(7)).await.unwrap_err();
+    let error = back(3, 5).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "another operation has left 3 already");
+    assert!(error.to_string().contains("version 2 holds it, and not 3"), "{error}");
+    assert_eq!(back(2, 5).await.unwrap().version, 1);
+    assert_eq!(back(1, 6).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let none = world.registry.rollback("unknown", ALIAS, 1, &[], on(7)).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
 
     let history = world.registry.history(NAME, ALIAS).await.unwrap();
@@ -229,6 +246,34 @@ async fn a_rollback_returns_to_the_holder_before_and_then_further() {
     let anew = Registry::new(world.store.clone(), world.log.clone());
     assert_eq!(anew.history(NAME, ALIAS).await.unwrap(), history);
     assert_eq!(anew.alias(NAME, ALIAS).await.unwrap().unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn a_rollback_does_not_undo_what_was_promoted_meanwhile() {
+    let world = World::new();
+    let (mut champion, mut ids) = (None, Vec::new());
+    for seed in 1..=2 {
+        let (model, version) = world.register(seed).await;
+        let decision = world.decide(model, champion, &[true]).await;
+        world.registry.promote(NAME, ALIAS, version, &decision, on(seed as i64)).await.unwrap();
+        champion = Some(model);
+        ids.push(model);
+    }
+    // Version 2 is bad. Whoever rolls it back never hears that it was done, and a third is promoted.
+    let back = || world.registry.rollback(NAME, ALIAS, 2, &[], on(3));
+    assert_eq!(back().await.unwrap().version, 1);
+    let (third, three) = world.register(3).await;
+    let decision = world.decide(third, Some(ids[0]), &[true]).await;
+    world.registry.promote(NAME, ALIAS, three, &decision, on(4)).await.unwrap();
+    let size = world.log.size().await.unwrap();
+    let error = back().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.to_string().contains("log entry"), "{error}");
+    // Nor does who has not heard of the third bring version 2 back, or 1.
+    let error = world.registry.rollback(NAME, ALIAS, 2, &[], on(5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(world.champion().await, Some(3));
+    assert_eq!(world.log.size().await.unwrap(), size, "nothing was appended");
 }
 
 #[tokio::test]
@@ -244,7 +289,7 @@ async fn a_decision_that_was_rolled_back_does_not_come_into_force_again() {
     assert_eq!(promote().await.unwrap().version, 2, "done again, it changes nothing");
 
     // Whoever promoted never heard of it, and somebody rolled back meanwhile, on this evidence.
-    world.registry.rollback(NAME, ALIAS, &[decision], on(3)).await.unwrap();
+    world.registry.rollback(NAME, ALIAS, 2, &[decision], on(3)).await.unwrap();
     let size = world.log.size().await.unwrap();
     let error = promote().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
@@ -428,7 +473,7 @@ async fn an_override_is_marked_wherever_the_version_is_shown_for_ever() {
     let versions = world.registry.versions(NAME).await.unwrap();
     assert_eq!(versions.iter().map(|v| v.overridden).collect::<Vec<_>>(), [true, false]);
     // A rollback to it shows it too.
-    world.registry.rollback(NAME, ALIAS, &[], on(4)).await.unwrap();
+    world.registry.rollback(NAME, ALIAS, 2, &[], on(4)).await.unwrap();
     let holder = world.registry.alias(NAME, ALIAS).await.unwrap().unwrap();
     assert_eq!(holder.to_string(), format!("1 {} OVERRIDDEN", first.short()));
     assert_eq!(world.registry.aliases(NAME).await.unwrap()[ALIAS], holder);
@@ -519,10 +564,10 @@ async fn no_alias_moves_to_a_model_that_the_log_calls_removed() {
     world.registry.promote(NAME, ALIAS, 2, &approved, on(4)).await.unwrap();
     // Nor does it go back to one.
     say(removed, first).await;
-    let error = world.registry.rollback(NAME, ALIAS, &[], on(5)).await.unwrap_err();
+    let error = world.registry.rollback(NAME, ALIAS, 2, &[], on(5)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     say(Event::Trained, first).await;
-    world.registry.rollback(NAME, ALIAS, &[], on(6)).await.unwrap();
+    world.registry.rollback(NAME, ALIAS, 2, &[], on(6)).await.unwrap();
     assert_eq!(world.champion().await, Some(1));
 }
 

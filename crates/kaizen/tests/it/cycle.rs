@@ -113,8 +113,17 @@ impl World {
 
 impl Process {
     async fn champion(&self) -> Digest {
-        let alias = self.cycle.registry().alias(MODEL, CHAMPION).await.unwrap();
-        alias.unwrap().model
+        self.version().await.model
+    }
+
+    async fn version(&self) -> kaizen_store::Version {
+        self.cycle.registry().alias(MODEL, CHAMPION).await.unwrap().unwrap()
+    }
+
+    /// A person takes it from whoever is champion.
+    async fn roll_back(&mut self, at: Timestamp) {
+        let from = self.version().await.version;
+        self.cycle.rollback(from, at, Actor::person("ada")).await.unwrap();
     }
 
     fn served(&self) -> Digest {
@@ -226,7 +235,7 @@ async fn a_rollback_ends_a_request_that_waits_for_the_log() {
             return;
         }
         // A person rolls back while the request is open: it does not come back.
-        process.cycle.rollback(world.day(61), Actor::person("ada")).await.unwrap();
+        process.roll_back(world.day(61)).await;
         let chosen = process.champion().await;
         let tick = process.cycle.tick(world.day(62)).await.unwrap();
         assert!(tick.retraining.is_none(), "fault {nth}");
@@ -291,7 +300,10 @@ async fn a_rollback_moves_alias_and_traffic_and_a_hand_at_the_alias_is_followed(
     let second = process.served();
     assert_ne!(first, second);
 
-    process.cycle.rollback(world.day(51), Actor::person("ada")).await.unwrap();
+    process.roll_back(world.day(51)).await;
+    // Once: that champion is gone.
+    let again = process.cycle.rollback(2, world.day(52), Actor::person("bob")).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Conflict, "{again}");
     assert_eq!((process.champion().await, process.served()), (first, first));
     process.cycle.tick(world.day(52)).await.unwrap();
     assert_eq!(process.served(), first);
@@ -301,7 +313,8 @@ async fn a_rollback_moves_alias_and_traffic_and_a_hand_at_the_alias_is_followed(
     let at = world.day(61);
     let operation = OperationId::new("by hand", at);
     let occurrence = Occurrence::new(at, Actor::person("ada"), operation);
-    process.cycle.registry().rollback(MODEL, CHAMPION, &[], occurrence).await.unwrap();
+    let from = process.version().await.version;
+    process.cycle.registry().rollback(MODEL, CHAMPION, from, &[], occurrence).await.unwrap();
     process.cycle.tick(world.day(61)).await.unwrap();
     assert_eq!(process.served(), process.champion().await);
 }
