@@ -260,8 +260,11 @@ impl Column {
             Values::Float64(values) => values.extend(reader.words(count)?.map(f64::from_le_bytes)),
             Values::Utf8 { ends, bytes } => {
                 let (found, _) = reader.take(count.saturating_mul(4))?.as_chunks::<4>();
-                let mut length = 0;
+                let (mut length, most) = (0, reader.0.len());
                 for end in found.iter().map(|end| u32::from_le_bytes(*end)) {
+                    if end as usize > most {
+                        return Err(Error::corrupt("online rows: text that ends beyond the bytes"));
+                    }
                     let end_here = bytes.len() + end as usize;
                     ends.push(i32::try_from(end_here).context(ErrorKind::Limit, "online text")?);
                     length = end as usize;
