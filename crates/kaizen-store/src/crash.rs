@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kaizen_core::record::Release;
 use kaizen_core::{ArtifactStore, Digest, Payload, Records};
+use kaizen_testkit::artifact_store::release;
 
 use crate::LocalStore;
 use crate::files::{Disk, Files, Output, is_draft};
@@ -432,16 +433,6 @@ async fn store_survives(operations: u32, torn: bool, then: Then) -> bool {
     let store = LocalStore::open_on(store.dir().to_owned(), disk).await.unwrap();
     assert_eq!(store.manifests().await.unwrap().len(), 3, "{what}");
     failed
-}
-
-fn release(version: u32) -> Release {
-    Release {
-        name: "late".into(),
-        version,
-        model: Digest::of("model"),
-        service: Digest::of("service"),
-        functions: Vec::new(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[allow(unused_imports, reason = "the pages of this file name it")]
 use kaizen_core::ErrorKind;
 use kaizen_core::record::Occurrence;
-use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, Signer, async_trait};
+use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, async_trait};
 
 use crate::files::{Files, blocking};
 use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
+use crate::log_signers::LogSigners;
 use crate::merkle;
 use crate::note::VerifierKey;
 use crate::pruning::Pruning;
@@ -84,18 +85,19 @@ struct Inner {
 }
 
 impl LocalLog {
-    /// Opens the log in this directory, and starts an empty one if there is none. The signer's
-    /// name is the log's origin. What the journal holds is published.
+    /// Opens the log in this directory, and starts an empty one if there is none: `signers` are one
+    /// [`Signer`](kaizen_core::Signer), or [`LogSigners`]. What the journal holds is published.
     ///
     /// # Errors
     ///
+    /// [`ErrorKind::Invalid`] if the keys have different names;
     /// [`ErrorKind::Corrupt`] if the checkpoint is missing beside entries, is not signed by this
     /// signer, or disagrees with the right edge of the tiles, or if a commit in the journal is
     /// damaged. All else is for [`verify`] to find.
     ///
     /// [`verify`]: LocalLog::verify
-    pub async fn open(dir: impl Into<PathBuf>, signer: Arc<dyn Signer>) -> Result<Self> {
-        Self::builder(dir, signer).open().await
+    pub async fn open(dir: impl Into<PathBuf>, signers: impl Into<LogSigners>) -> Result<Self> {
+        Self::builder(dir, signers).open().await
     }
 
     /// The log in this directory, to be read with these keys: a [`VerifierKey`], or [`LogKeys`].

@@ -10,23 +10,23 @@ mod verify;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 #[cfg(doc)]
 use kaizen_core::ErrorKind;
 use kaizen_core::record::Occurrence;
-use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, Signer, async_trait};
+use kaizen_core::{AuditLog, Checkpoint, Digest, Entry, Result, async_trait};
 use object_store::{ObjectStore, UpdateVersion};
 
 use crate::hashes::TileCache;
 use crate::log_keys::LogKeys;
+use crate::log_signers::LogSigners;
 use crate::merkle;
 use crate::note::VerifierKey;
 use crate::objects::Folder;
 use crate::pruning::Pruning;
 use crate::queue::{Queue, Request};
 use crate::random::random;
-use crate::signing::{SIGN_WITHIN, Signing};
+use crate::signing::Signing;
 use crate::tail::unread;
 use crate::tlog_proof::TlogProof;
 use crate::verify::Verified;
@@ -67,66 +67,9 @@ struct Inner {
     queue: Queue,
 }
 
-/// Opens an [`ObjectLog`] with more than one key.
-#[derive(Debug)]
-pub struct ObjectLogBuilder {
-    store: Arc<dyn ObjectStore>,
-    prefix: String,
-    signers: Vec<Arc<dyn Signer>>,
-    accepted: Vec<LogKeys>,
-    sign_within: Duration,
-}
-
-impl ObjectLogBuilder {
-    /// Every checkpoint is signed by this key too.
-    #[must_use]
-    pub fn also_signed_by(mut self, signer: Arc<dyn Signer>) -> Self {
-        self.signers.push(signer);
-        self
-    }
-
-    /// Goes on with a log that was signed by these keys so far.
-    #[must_use]
-    pub fn accepting(mut self, keys: impl Into<LogKeys>) -> Self {
-        self.accepted.push(keys.into());
-        self
-    }
-
-    /// How long a signer whose key is not in this process may take for a commit; 30 seconds if it
-    /// is not said. An append whose signature does not come in time fails with
-    /// [`ErrorKind::Unavailable`]. It has not happened, unless the store left a write before
-    /// without an answer: then it may have.
-    #[must_use]
-    pub fn sign_within(mut self, limit: Duration) -> Self {
-        self.sign_within = limit;
-        self
-    }
-
-    /// Opens the log.
-    ///
-    /// # Errors
-    ///
-    /// As [`ObjectLog::open`]; and [`ErrorKind::Invalid`] if the keys have different names.
-    pub async fn open(self) -> Result<ObjectLog> {
-        let log = ObjectLog(Arc::new(Inner {
-            folder: Folder::new(self.store, &self.prefix)?,
-            signing: Signing::new(self.signers, self.accepted, self.sign_within)?,
-            writer: random()?,
-            attempts: AtomicU64::default(),
-            state: tokio::sync::Mutex::default(),
-            tiles: Mutex::default(),
-            pruning: Mutex::default(),
-            queue: Queue::default(),
-        }));
-        log.0.start().await?;
-        log.0.pruning().await?;
-        Ok(log)
-    }
-}
-
 impl ObjectLog {
-    /// Opens the log below this prefix, and starts an empty one if there is none. The signer's
-    /// name is the log's origin.
+    /// Opens the log below this prefix, and starts an empty one if there is none: `signers` are one
+    /// [`Signer`](kaizen_core::Signer), or [`LogSigners`].
     ///
     /// ```
     /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -145,30 +88,27 @@ impl ObjectLog {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if the store has no conditional writes; [`ErrorKind::Corrupt`]
-    /// if a part is missing, is not signed by this signer, or disagrees with the right edge of the
+    /// [`ErrorKind::Unsupported`] if the store has no conditional writes; [`ErrorKind::Invalid`] if
+    /// the keys have different names; [`ErrorKind::Corrupt`] if a part is missing, is not signed by this signer, or disagrees with the right edge of the
     /// tiles.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         prefix: &str,
-        signer: Arc<dyn Signer>,
+        signers: impl Into<LogSigners>,
     ) -> Result<Self> {
-        Self::builder(store, prefix, signer).open().await
-    }
-
-    /// The log below this prefix, signed by this key, with more to be said of how it is opened.
-    pub fn builder(
-        store: Arc<dyn ObjectStore>,
-        prefix: &str,
-        signer: Arc<dyn Signer>,
-    ) -> ObjectLogBuilder {
-        ObjectLogBuilder {
-            store,
-            prefix: prefix.to_owned(),
-            signers: vec![signer],
-            accepted: Vec::new(),
-            sign_within: SIGN_WITHIN,
-        }
+        let log = Self(Arc::new(Inner {
+            folder: Folder::new(store, prefix)?,
+            signing: Signing::new(signers.into())?,
+            writer: random()?,
+            attempts: AtomicU64::default(),
+            state: tokio::sync::Mutex::default(),
+            tiles: Mutex::default(),
+            pruning: Mutex::default(),
+            queue: Queue::default(),
+        }));
+        log.0.start().await?;
+        log.0.pruning().await?;
+        Ok(log)
     }
 
     /// Reads the whole log below this prefix again and checks every byte of it, as

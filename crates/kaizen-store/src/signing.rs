@@ -11,11 +11,9 @@ use tokio::runtime::Handle;
 
 use crate::files::blocking;
 use crate::log_keys::LogKeys;
+use crate::log_signers::{LogSigners, SIGN_WITHIN};
 use crate::note::{self, VerifierKey, checkpoint_text};
 use crate::witness::{Cosignature, WitnessPolicy};
-
-/// How long signers may take that is not said otherwise.
-pub(crate) const SIGN_WITHIN: Duration = Duration::from_secs(30);
 
 /// The signers of a log and its keys.
 #[derive(Clone, Debug)]
@@ -61,16 +59,13 @@ async fn sign(signers: &[One], text: &str) -> Result<String> {
 }
 
 impl Signing {
-    /// All of these sign, within so long; what was signed by `accepted` keys is read too.
+    /// All of these sign; what was signed by the accepted keys is read too.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] if they have different names.
-    pub(crate) fn new(
-        signers: Vec<Arc<dyn Signer>>,
-        accepted: Vec<LogKeys>,
-        within: Duration,
-    ) -> Result<Self> {
+    pub(crate) fn new(of: LogSigners) -> Result<Self> {
+        let LogSigners { signers, accepted, within } = of;
         let mut known = Vec::with_capacity(signers.len());
         let mut keys: Option<LogKeys> = None;
         for signer in signers {

@@ -235,7 +235,7 @@ pub async fn what_is_read_is_bounded(store: &dyn ArtifactStore) {
 
 /// Two payloads of one name are refused when a record is put, and when it is read.
 pub async fn payloads_have_names_of_their_own(store: &dyn ArtifactStore) {
-    let release = release("two payloads of one name");
+    let release = release(1);
     let payloads = ["first", "second"].map(|text| Payload::new("rows", "text/plain", text));
     let error = store.put(&release, &payloads).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
@@ -282,7 +282,7 @@ pub async fn blobs_are_all_listed_with_their_sizes(store: &dyn ArtifactStore) {
 
 /// A payload that was put as a stream makes the same record as one that was in memory.
 pub async fn payloads_may_come_as_streams(store: &dyn ArtifactStore) {
-    let release = release("streamed payloads");
+    let release = release(2);
     let bytes = Bytes::from_static(b"kaizen testkit: rows, in pieces");
     let pieces = stream::chunked(bytes.clone(), 4);
     let layer = store.put_payload("rows.csv", "text/csv", pieces).await.unwrap();
@@ -388,7 +388,7 @@ pub async fn manifests_are_listed_once_and_in_order(store: &dyn ArtifactStore) {
 
 /// A record comes back with its body and its payloads; an equal one has the same id.
 pub async fn records_come_back_with_their_payloads(store: &dyn ArtifactStore) {
-    let release = release("records");
+    let release = release(3);
     let payloads = [
         Payload::new("a.bin", "application/octet-stream", "first"),
         Payload::new("b.json", media_type::JSON, "{}"),
@@ -405,7 +405,7 @@ pub async fn records_come_back_with_their_payloads(store: &dyn ArtifactStore) {
 
 /// Reading a record as another kind is `Invalid`.
 pub async fn a_record_of_another_kind_is_invalid(store: &dyn ArtifactStore) {
-    let id = store.put(&release("kinds"), &[]).await.unwrap();
+    let id = store.put(&release(4), &[]).await.unwrap();
     let error = store.get::<kaizen_core::record::Image>(&id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
@@ -508,10 +508,11 @@ impl Stream for Interrupted {
     }
 }
 
-fn release(name: &str) -> Release {
+/// A small record: that of another version has another digest.
+pub fn release(version: u32) -> Release {
     Release {
-        name: name.to_owned(),
-        version: 1,
+        name: "kaizen testkit".to_owned(),
+        version,
         model: Digest::of("kaizen testkit: a model"),
         service: Digest::of("kaizen testkit: a service"),
         functions: Vec::new(),

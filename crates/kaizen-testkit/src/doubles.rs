@@ -1,10 +1,13 @@
-//! A store that a test makes behave badly.
+//! A store or a log that a test makes behave badly.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use async_trait::async_trait;
-use kaizen_core::{ArtifactStore, ByteStream, Bytes, Digest, Result, Timestamp};
+use kaizen_core::record::Occurrence;
+use kaizen_core::{
+    ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, Digest, Entry, Result, Timestamp,
+};
 
 /// A store that does what another does, but for the methods that a test writes anew. It is an
 /// [`ArtifactStore`] within [`Doubled`].
@@ -74,7 +77,24 @@ pub trait StoreDouble: fmt::Debug + Send + Sync {
     }
 }
 
-/// The double as a store.
+/// A log that does what another does, but for the methods that a test writes anew. It is an
+/// [`AuditLog`] within [`Doubled`].
+#[async_trait]
+#[expect(missing_docs, reason = "each is the method of the port that has its name")]
+pub trait LogDouble: fmt::Debug + Send + Sync {
+    /// The log that does what is not written anew.
+    fn inner(&self) -> &dyn AuditLog;
+
+    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
+        self.inner().append(entries, expected).await
+    }
+
+    async fn first(&self) -> Result<u64> {
+        self.inner().first().await
+    }
+}
+
+/// The double as a store, or as a log.
 #[derive(Debug, Default)]
 pub struct Doubled<T>(pub T);
 
@@ -140,5 +160,32 @@ impl<T: StoreDouble> ArtifactStore for Doubled<T> {
 
     async fn remove_stale(&self, digests: &[Digest], before: Timestamp) -> Result<Vec<Digest>> {
         self.0.remove_stale(digests, before).await
+    }
+}
+
+#[async_trait]
+impl<T: LogDouble> AuditLog for Doubled<T> {
+    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
+        self.0.append(entries, expected).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.0.inner().size().await
+    }
+
+    async fn first(&self) -> Result<u64> {
+        self.0.first().await
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        self.0.inner().read(indices).await
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint> {
+        self.0.inner().checkpoint().await
+    }
+
+    async fn prune(&self, first: u64, occurrence: &Occurrence) -> Result<()> {
+        self.0.inner().prune(first, occurrence).await
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod artifact_store;
 pub mod audit_log;
+mod doubles;
 pub mod drifting;
 pub mod estimator;
 mod fakes;
@@ -24,10 +25,9 @@ pub mod judge;
 pub mod online_store;
 pub mod point_in_time;
 pub mod source;
-mod store_double;
 mod story;
 pub mod target;
 
+pub use doubles::{Doubled, LogDouble, StoreDouble};
 pub use fakes::{FaultyLog, ManualClock, MemoryLog, MemoryStore};
-pub use store_double::{Doubled, StoreDouble};
 pub use story::{Story, story};

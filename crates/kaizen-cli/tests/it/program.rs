@@ -12,7 +12,7 @@ use kaizen_core::{
     Actor, AuditLog as _, Digest, Entry, Event, OperationId, Payload, Records as _, Signer as _,
     Timestamp,
 };
-use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, WitnessKey, WitnessPolicy};
+use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, LogSigners, WitnessKey, WitnessPolicy};
 use kaizen_testkit::{Story, judge, story};
 use serde_json::Value;
 
@@ -530,8 +530,8 @@ async fn keys_that_changed_and_witnesses_are_believed_as_they_are_given() {
     let old = Arc::new(Ed25519Signer::from_seed("example.com/models", [7; 32]).unwrap());
     let new = Arc::new(Ed25519Signer::from_seed("example.com/models", [8; 32]).unwrap());
     let new_key = new.verifier().to_string();
-    let log = LocalLog::builder(place.dir.path().join("log"), new).accepting(old.verifier());
-    let log = log.open().await.unwrap();
+    let signers = LogSigners::from(new).accepting(old.verifier());
+    let log = LocalLog::open(place.dir.path().join("log"), signers).await.unwrap();
     let entry = log.read(21..22).await.unwrap();
     log.append(&entry, None).await.unwrap();
     log.publish().await.unwrap();

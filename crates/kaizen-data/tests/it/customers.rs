@@ -13,15 +13,15 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use kaizen_core::record::{Occurrence, TrainingSet};
 use kaizen_core::{
-    Actor, ArtifactStore, AuditLog, ByteStream, Bytes, Checkpoint, DataType, Digest, Entry, Error,
-    ErrorKind, Event, OperationId, Records as _, Result, Silent, Timestamp, async_trait,
+    Actor, ArtifactStore, AuditLog, ByteStream, Bytes, DataType, Digest, Entry, Error, ErrorKind,
+    Event, OperationId, Records as _, Result, Silent, Timestamp, async_trait,
 };
 use kaizen_data::{Erase, FeatureStore, MemoryOnlineStore, MemorySource, Online, TrainingData};
 use kaizen_table::{
     Aggregate, FeatureService, FeatureView, LabelView, OnlineEntry, OnlinePage, OnlineStore, Query,
     Scan, Source,
 };
-use kaizen_testkit::{Doubled, MemoryLog, MemoryStore, StoreDouble};
+use kaizen_testkit::{Doubled, LogDouble, MemoryLog, MemoryStore, StoreDouble};
 
 use crate::cases::instants;
 
@@ -247,21 +247,13 @@ impl StoreDouble for FaultyStore {
 pub(crate) struct FaultyLog(MemoryLog, Arc<Fault>);
 
 #[async_trait]
-impl AuditLog for FaultyLog {
+impl LogDouble for FaultyLog {
+    fn inner(&self) -> &dyn AuditLog {
+        &self.0
+    }
+
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
         self.1.guard(self.0.append(entries, expected)).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.0.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.0.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.0.checkpoint().await
     }
 }
 
@@ -273,7 +265,7 @@ pub(crate) struct World {
     pub(crate) online: Online,
     pub(crate) entries: Arc<FaultyOnline>,
     pub(crate) artifacts: Doubled<FaultyStore>,
-    pub(crate) log: FaultyLog,
+    pub(crate) log: Doubled<FaultyLog>,
     /// Training sets with the customer, of which the first two have one blob of rows.
     pub(crate) with: Vec<Digest>,
     /// One without.
@@ -329,7 +321,7 @@ impl World {
             online.materialize(view, &*sources[source], until, &Silent).await.unwrap();
         }
         let artifacts = Doubled(FaultyStore(MemoryStore::default(), Arc::clone(&fault)));
-        let log = FaultyLog(MemoryLog::default(), Arc::clone(&fault));
+        let log = Doubled(FaultyLog(MemoryLog::default(), Arc::clone(&fault)));
         let mut with = Vec::new();
         for (rows, cutoff) in [(0..120, 500), (0..120, 501), (30..90, 500)] {
             with.push(training(&features, rows, cutoff).await.save(&artifacts).await.unwrap());

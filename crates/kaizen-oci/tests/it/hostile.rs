@@ -13,7 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake::{Choices, Fake};
 use crate::server::{Reply, Request, Server};
-use crate::support::{bytes, options, release};
+use kaizen_testkit::artifact_store::release;
+
+use crate::support::{bytes, options};
 
 async fn against(
     reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -515,7 +517,7 @@ async fn no_answer_makes_a_client_panic_hang_or_believe() {
             if let Ok(got) = store.get_blob(&digest).await {
                 assert_eq!(got, content, "seed {seed}");
             }
-            if let Ok(id) = store.put(&release("odd"), &[]).await {
+            if let Ok(id) = store.put(&release(15), &[]).await {
                 let _ = store.put_tag("v1", &id).await;
                 let _ = store.referrers(&id).await;
             }

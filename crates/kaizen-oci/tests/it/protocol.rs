@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kaizen_core::{ArtifactStore, Bytes, Digest, Error, ErrorKind, Records, stream};
-use kaizen_testkit::artifact_store as suite;
+use kaizen_testkit::artifact_store::{self as suite, release};
 
 use crate::fake::{Choices, Fake};
 use crate::proxy::{Cut, Proxy};
 use crate::server::Reply;
 use crate::support::Hands;
-use crate::support::{bytes, noon, options, put_statement, release};
+use crate::support::{bytes, noon, options, put_statement};
 
 const KIB: usize = 1 << 10;
 
@@ -170,7 +170,7 @@ async fn statements_are_found_by_the_api_or_by_the_tag() {
     ] {
         let fake = Fake::start(choices.clone()).await;
         let store = fake.open(options().0);
-        let subject = store.put(&release("subject"), &[]).await.unwrap();
+        let subject = store.put(&release(12), &[]).await.unwrap();
         assert_eq!(store.referrers(&subject).await.unwrap(), []);
         let mut expected = Vec::new();
         for text in ["a", "b", "c", "d", "e"] {
@@ -191,7 +191,7 @@ async fn many_that_say_something_at_once_are_all_found() {
     let (mut patient, _) = options();
     patient.retry.attempts = 10;
     let stores = [fake.open(patient.clone()), fake.open(patient)];
-    let subject = stores[0].put(&release("subject"), &[]).await.unwrap();
+    let subject = stores[0].put(&release(12), &[]).await.unwrap();
     let mut all = tokio::task::JoinSet::new();
     for number in 0..12 {
         let store = stores[number % 2].clone();
@@ -206,7 +206,7 @@ async fn many_that_say_something_at_once_are_all_found() {
 async fn of_two_that_say_the_first_thing_at_once_neither_is_lost() {
     let fake = Fake::start(Choices { conditional: true, ..Choices::default() }).await;
     let stores = [fake.open(options().0), fake.open(options().0)];
-    let subject = stores[0].put(&release("subject"), &[]).await.unwrap();
+    let subject = stores[0].put(&release(12), &[]).await.unwrap();
     let one = put_statement(&stores[0], &subject, "one").await;
     // The other has looked for the list just before it was there.
     let tag = format!("manifests/sha256-{}", subject.hex());
@@ -240,8 +240,8 @@ async fn tags_are_put_read_and_listed_page_by_page() {
     let store = fake.open(options().0);
     assert_eq!(store.tags().await.unwrap(), Vec::<String>::new());
     assert_eq!(store.get_tag("v1").await.unwrap(), None);
-    let first = store.put(&release("one"), &[]).await.unwrap();
-    let second = store.put(&release("two"), &[]).await.unwrap();
+    let first = store.put(&release(13), &[]).await.unwrap();
+    let second = store.put(&release(14), &[]).await.unwrap();
     let names: Vec<String> = (0..10).map(|number| format!("v{number}")).collect();
     for name in &names {
         store.put_tag(name, &first).await.unwrap();
@@ -308,9 +308,9 @@ async fn a_registry_that_is_busy_is_asked_again_when_it_says() {
 async fn a_put_of_a_statement_that_nobody_waits_for_is_found_all_the_same() {
     let fake = Fake::start(Choices::default()).await;
     let store = fake.open(options().0);
-    let subject = store.put(&release("subject"), &[]).await.unwrap();
+    let subject = store.put(&release(12), &[]).await.unwrap();
     let local = kaizen_testkit::MemoryStore::default();
-    let own = local.put(&release("subject"), &[]).await.unwrap();
+    let own = local.put(&release(12), &[]).await.unwrap();
     assert_eq!(own, subject);
     let statement = put_statement(&local, &subject, "said").await;
     store.put_blob("said".into()).await.unwrap();

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kaizen_core::record::Release;
 use kaizen_core::{
     ArtifactStore, Bytes, Clock, Descriptor, Digest, Manifest, Payload, Records, Timestamp,
     async_trait, media_type,
 };
 use kaizen_oci::{Options, Pace, Retry};
 use kaizen_testkit::MemoryStore;
+use kaizen_testkit::artifact_store::release;
 
 /// Waits not at all, notes how long it would have, and draws one half.
 #[derive(Debug, Default)]
@@ -77,16 +77,6 @@ pub(crate) fn bytes(seed: u64, size: usize) -> Bytes {
     bytes.into()
 }
 
-pub(crate) fn release(name: &str) -> Release {
-    Release {
-        name: name.to_owned(),
-        version: 1,
-        model: Digest::of("a model"),
-        service: Digest::of("a service"),
-        functions: Vec::new(),
-    }
-}
-
 /// A store with one record, which has a large and a small payload.
 pub(crate) async fn store_with_record(seed: u64, large: usize) -> (MemoryStore, Digest) {
     let store = MemoryStore::default();
@@ -94,7 +84,7 @@ pub(crate) async fn store_with_record(seed: u64, large: usize) -> (MemoryStore, 
         Payload::new("large.bin", "application/octet-stream", bytes(seed, large)),
         Payload::new("small.json", media_type::JSON, bytes(seed + 1, 100)),
     ];
-    let id = store.put(&release("pushed"), &payloads).await.unwrap();
+    let id = store.put(&release(11), &payloads).await.unwrap();
     (store, id)
 }
 

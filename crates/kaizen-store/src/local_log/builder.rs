@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use kaizen_core::{Error, Result, Signer};
+use kaizen_core::{Error, Result};
 
 use super::journal::{self, PAGE};
 use super::journal_file::JournalFile;
@@ -13,55 +12,28 @@ use super::state::Stamp;
 use super::{Inner, LocalLog};
 use crate::files::{Disk, Files, blocking};
 use crate::log_keys::LogKeys;
+use crate::log_signers::LogSigners;
 use crate::queue::Queue;
-use crate::signing::{SIGN_WITHIN, Signing};
+use crate::signing::Signing;
 
 /// 27,000 entries of 300 bytes.
 const JOURNAL_BYTES: u64 = 8 << 20;
 
-/// Opens a [`LocalLog`] with more than one key, or with another journal.
+/// Opens a [`LocalLog`] with another journal.
 #[derive(Debug)]
 pub struct LocalLogBuilder {
     dir: PathBuf,
-    signers: Vec<Arc<dyn Signer>>,
-    accepted: Vec<LogKeys>,
-    sign_within: Duration,
+    signers: LogSigners,
     journal_bytes: u64,
     files: Arc<dyn Files>,
 }
 
 impl LocalLog {
-    /// The log in this directory, signed by this key.
-    ///
-    /// A key is rotated in three steps, and no reader misses any: readers get the new key beside
-    /// the old one; the log is opened with both signers; when every reader has the new key, it is
-    /// opened with the new signer, and the old key is accepted for the sizes that it had.
-    ///
-    /// ```
-    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    /// # runtime.block_on(async {
-    /// # let scratch = tempfile::tempdir().unwrap();
-    /// # let dir = scratch.path().join("log");
-    /// use std::sync::Arc;
-    /// use kaizen_core::AuditLog;
-    /// use kaizen_store::{Ed25519Signer, LocalLog};
-    ///
-    /// let old = Arc::new(Ed25519Signer::from_seed("example.com/models", [1; 32])?);
-    /// let new = Arc::new(Ed25519Signer::from_seed("example.com/models", [2; 32])?);
-    /// LocalLog::open(&dir, old.clone()).await?;
-    /// let log = LocalLog::builder(&dir, new.clone()).also_signed_by(old.clone()).open().await?;
-    /// let head = log.checkpoint().await?;
-    /// kaizen_store::open_checkpoint(&head.note, old.verifier())?;
-    /// kaizen_store::open_checkpoint(&head.note, new.verifier())?;
-    /// # Ok::<(), kaizen_core::Error>(())
-    /// # }).unwrap();
-    /// ```
-    pub fn builder(dir: impl Into<PathBuf>, signer: Arc<dyn Signer>) -> LocalLogBuilder {
+    /// The log in this directory, signed by these, with more to be said of how it is opened.
+    pub fn builder(dir: impl Into<PathBuf>, signers: impl Into<LogSigners>) -> LocalLogBuilder {
         LocalLogBuilder {
             dir: dir.into(),
-            signers: vec![signer],
-            accepted: Vec::new(),
-            sign_within: SIGN_WITHIN,
+            signers: signers.into(),
             journal_bytes: JOURNAL_BYTES,
             files: Arc::new(Disk),
         }
@@ -94,30 +66,6 @@ pub(super) async fn reader(dir: PathBuf, keys: LogKeys) -> Result<LocalLog> {
 }
 
 impl LocalLogBuilder {
-    /// Every checkpoint is signed by this key too.
-    #[must_use]
-    pub fn also_signed_by(mut self, signer: Arc<dyn Signer>) -> Self {
-        self.signers.push(signer);
-        self
-    }
-
-    /// Goes on with a log that was signed by these keys so far.
-    #[must_use]
-    pub fn accepting(mut self, keys: impl Into<LogKeys>) -> Self {
-        self.accepted.push(keys.into());
-        self
-    }
-
-    /// How long a signer whose key is not in this process may take for a commit; 30 seconds if it
-    /// is not said. No other process can append meanwhile. An append whose signature does not come
-    /// in time fails with [`ErrorKind::Unavailable`](kaizen_core::ErrorKind::Unavailable), and has
-    /// not happened.
-    #[must_use]
-    pub fn sign_within(mut self, limit: Duration) -> Self {
-        self.sign_within = limit;
-        self
-    }
-
     /// How large the journal is made, in bytes, if there is none: as much as is appended before a
     /// publication makes an append wait. 8 MiB if it is not said; at least 4 KiB, at most 256 MiB.
     #[must_use]
@@ -136,15 +84,14 @@ impl LocalLogBuilder {
     ///
     /// # Errors
     ///
-    /// As [`LocalLog::open`]; and [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if the
-    /// keys have different names.
+    /// As [`LocalLog::open`].
     pub async fn open(self) -> Result<LocalLog> {
         let log = LocalLog(Arc::new(Inner {
             lock_file: LockFile::new(self.dir.join("checkpoint.lock"), true),
             journal: JournalFile::new(self.dir.join("journal"), true),
             dir: self.dir,
             files: self.files,
-            signing: Signing::new(self.signers, self.accepted, self.sign_within)?,
+            signing: Signing::new(self.signers)?,
             journal_bytes: self.journal_bytes,
             state: Mutex::default(),
             abandoned: Mutex::default(),

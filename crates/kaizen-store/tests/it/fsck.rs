@@ -1,30 +1,20 @@
 //! Whatever is wrong with a layout is found and named.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kaizen_core::record::{self, Image, Release};
+use kaizen_core::record::{self, Image};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Checkpoint, Descriptor, Digest, Entry, ErrorKind, Event, Manifest,
-    Payload, Records, Result, async_trait, media_type,
+    ArtifactStore, AuditLog, Descriptor, Digest, Entry, ErrorKind, Event, Manifest, Payload,
+    Records, Result, async_trait, media_type,
 };
 use kaizen_store::{Fault, Layout as _, LocalStore, Need, ObjectArtifacts, fsck};
-use kaizen_testkit::MemoryLog;
+use kaizen_testkit::artifact_store::release;
 use kaizen_testkit::audit_log::entry;
+use kaizen_testkit::{Doubled, LogDouble, MemoryLog};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
-
-fn release(version: u32) -> Release {
-    Release {
-        name: "late".into(),
-        version,
-        model: Digest::of("model"),
-        service: Digest::of("service"),
-        functions: Vec::new(),
-    }
-}
 
 fn said(event: Event, subject: Digest) -> Entry {
     Entry { event, subject, evidence: Vec::new(), ..entry(0) }
@@ -250,29 +240,17 @@ struct Busy {
 }
 
 #[async_trait]
-impl AuditLog for Busy {
+impl LogDouble for Busy {
+    fn inner(&self) -> &dyn AuditLog {
+        &self.inner
+    }
+
     async fn first(&self) -> Result<u64> {
         let (_, _, rows) = fill(&self.store, &self.inner).await;
         if self.damages {
             fs::write(self.store.blob_path(&rows), "other rows").unwrap();
         }
         Ok(0)
-    }
-
-    async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
-        self.inner.append(entries, expected).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
     }
 }
 
@@ -281,7 +259,8 @@ async fn what_is_put_after_the_files_were_listed_is_checked_and_not_missed() {
     for damages in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalStore::open(dir.path()).await.unwrap();
-        let log = Busy { inner: MemoryLog::default(), store: store.clone(), damages };
+        let busy = Busy { inner: MemoryLog::default(), store: store.clone(), damages };
+        let log = Doubled(busy);
         let checked = fsck(&store, Some(&log)).await.unwrap();
         assert_eq!((checked.blobs, checked.manifests), (5, 2));
         assert_eq!(checked.is_sound(), !damages, "{:?}", checked.problems);

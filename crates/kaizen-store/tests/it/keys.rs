@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kaizen_core::{AuditLog, ErrorKind, Signer};
-use kaizen_store::{Ed25519Signer, LocalLog, ObjectLog};
+use kaizen_store::{Ed25519Signer, LocalLog, LogSigners, ObjectLog};
 use kaizen_testkit::audit_log::entry;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -232,8 +232,8 @@ async fn a_signer_that_hangs_or_changes_its_key_stops_nobody_else() {
     let key = || Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
     let signer = Arc::new(Remote::new(key()));
     let limit = Duration::from_millis(100);
-    let log = LocalLog::builder(dir.path(), signer.clone()).sign_within(limit);
-    let log = log.open().await.unwrap();
+    let signers = LogSigners::from(signer.clone()).within(limit);
+    let log = LocalLog::open(dir.path(), signers).await.unwrap();
     let other = LocalLog::open(dir.path(), Arc::new(key())).await.unwrap();
     log.append(&[entry(0)], None).await.unwrap();
     for (does, kind, says) in [
@@ -259,8 +259,8 @@ async fn a_signer_that_hangs_stops_nobody_who_reads_an_object_log() {
     let key = Ed25519Signer::from_seed("example.com/log", [5; 32]).unwrap();
     let signer = Arc::new(Remote::new(key));
     let limit = Duration::from_secs(2);
-    let log = ObjectLog::builder(store, "audit", signer.clone()).sign_within(limit);
-    let log = log.open().await.unwrap();
+    let signers = LogSigners::from(signer.clone()).within(limit);
+    let log = ObjectLog::open(store, "audit", signers).await.unwrap();
     log.append(&[entry(0)], None).await.unwrap();
     *signer.does.lock().unwrap() = Does::Hang;
     let asked = signer.asked.load(Ordering::SeqCst);

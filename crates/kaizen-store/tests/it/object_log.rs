@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use kaizen_core::record::Occurrence;
 use kaizen_core::{Actor, AuditLog, Bytes, Entry, ErrorKind, OperationId};
 use kaizen_store::merkle::{leaf_hash, root, verify_consistency, verify_inclusion};
-use kaizen_store::{Ed25519Signer, LocalLog, ObjectLog, WitnessPolicy};
+use kaizen_store::{Ed25519Signer, LocalLog, LogSigners, ObjectLog, WitnessPolicy};
 use kaizen_testkit::audit_log::{self, entry};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -428,8 +428,8 @@ async fn a_changed_or_missing_object_is_named() {
 async fn a_key_is_rotated_in_an_object_store_too() {
     let store = memory();
     open(&store).await.append(&[entry(0)], None).await.unwrap();
-    let builder = ObjectLog::builder(store.clone(), "a/log", signer(2));
-    let log = builder.accepting(signer(1).verifier()).open().await.unwrap();
+    let signers = LogSigners::from(signer(2)).accepting(signer(1).verifier());
+    let log = ObjectLog::open(store.clone(), "a/log", signers).await.unwrap();
     log.append(&[entry(1)], Some(1)).await.unwrap();
     log.publish().await.unwrap();
     let log = ObjectLog::open(store, "a/log", signer(2)).await.unwrap();

@@ -13,6 +13,7 @@ use kaizen_core::{
 };
 use kaizen_store::{ObjectArtifacts, Retention, collect, fsck};
 use kaizen_testkit::MemoryLog;
+use kaizen_testkit::artifact_store::release;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -242,16 +243,6 @@ impl ObjectStore for Failing {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.request(self.inner.copy_opts(from, to, options)).await
-    }
-}
-
-fn release(version: u32) -> Release {
-    Release {
-        name: "late".into(),
-        version,
-        model: Digest::of("model"),
-        service: Digest::of("service"),
-        functions: Vec::new(),
     }
 }
 

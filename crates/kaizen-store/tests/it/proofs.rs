@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kaizen_core::{AuditLog, ErrorKind, Signer};
 use kaizen_store::{
-    Ed25519Signer, LocalLog, LogKeys, ObjectLog, TlogProof, VerifierKey, WitnessKey, WitnessPolicy,
-    open_checkpoint,
+    Ed25519Signer, LocalLog, LogKeys, LogSigners, ObjectLog, TlogProof, VerifierKey, WitnessKey,
+    WitnessPolicy, open_checkpoint,
 };
 use kaizen_testkit::audit_log::entry;
 use object_store::ObjectStore;
@@ -210,13 +210,13 @@ async fn a_key_is_rotated_with_both_valid_for_a_time() {
     // A new key alone does not open it; nor does the old one under another name.
     assert!(LocalLog::open(dir.path(), new.clone()).await.is_err());
     let stranger = Arc::new(Ed25519Signer::from_seed("other.test/log", [2; 32]).unwrap());
-    let error =
-        LocalLog::builder(dir.path(), stranger).accepting(&old_key).open().await.unwrap_err();
+    let stranger = LogSigners::from(stranger).accepting(&old_key);
+    let error = LocalLog::open(dir.path(), stranger).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 
     // Both sign.
-    let log = LocalLog::builder(dir.path(), new.clone()).also_signed_by(old.clone()).open().await;
-    let log = log.unwrap();
+    let both = LogSigners::from(new.clone()).and(old.clone());
+    let log = LocalLog::open(dir.path(), both).await.unwrap();
     for _ in 0..2 {
         let note = log.checkpoint().await.unwrap().note;
         for key in [&old_key, &new_key] {
@@ -230,13 +230,15 @@ async fn a_key_is_rotated_with_both_valid_for_a_time() {
 
     // The old key is retired: what it alone signed later is believed by nobody.
     let keys = LogKeys::for_sizes(old_key.clone(), 0..last + 1).and(new_key.clone()).unwrap();
-    let log = LocalLog::builder(dir.path(), new).accepting(&keys).open().await.unwrap();
+    let signers = LogSigners::from(new).accepting(&keys);
+    let log = LocalLog::open(dir.path(), signers).await.unwrap();
     log.append(&[entry(3)], None).await.unwrap();
     LocalLog::verify(dir.path(), &keys).await.unwrap();
     LocalLog::verify(dir.path(), &new_key).await.unwrap();
     assert!(LocalLog::verify(dir.path(), &old_key).await.is_err());
     drop(log);
-    let old_log = LocalLog::builder(dir.path(), old).accepting(&new_key).open().await.unwrap();
+    let signers = LogSigners::from(old).accepting(&new_key);
+    let old_log = LocalLog::open(dir.path(), signers).await.unwrap();
     old_log.append(&[entry(4)], None).await.unwrap();
     let error = LocalLog::verify(dir.path(), &keys).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -249,7 +251,8 @@ async fn a_log_of_the_old_key_is_gone_on_with_by_a_new_one() {
     log.append(&(0..3).map(entry).collect::<Vec<_>>(), None).await.unwrap();
     drop(log);
     let old = signer(1).verifier();
-    let log = LocalLog::builder(dir.path(), signer(2)).accepting(&old).open().await.unwrap();
+    let signers = LogSigners::from(signer(2)).accepting(&old);
+    let log = LocalLog::open(dir.path(), signers).await.unwrap();
     // From the moment it is open, the new key is enough to read it.
     LocalLog::verify(dir.path(), signer(2).verifier()).await.unwrap();
     log.append(&[entry(3)], Some(3)).await.unwrap();

@@ -5,17 +5,8 @@ use std::sync::Arc;
 use kaizen_core::record::{Image, Release};
 use kaizen_core::{ArtifactStore, Bytes, Digest, ErrorKind, Payload, Records, Silent, stream};
 use kaizen_store::{CopyOptions, LocalStore, copy, read_file};
+use kaizen_testkit::artifact_store::release;
 use proptest::prelude::*;
-
-fn release(version: u32) -> Release {
-    Release {
-        name: "late".into(),
-        version,
-        model: Digest::of("model"),
-        service: Digest::of("service"),
-        functions: Vec::new(),
-    }
-}
 
 #[tokio::test]
 async fn a_truncated_or_altered_blob_is_corrupt_by_name() {

@@ -10,20 +10,11 @@ use std::time::Duration;
 use kaizen_core::record::Release;
 use kaizen_core::{ArtifactStore, Digest, Payload, Records, stream};
 use kaizen_store::{LocalStore, fsck};
+use kaizen_testkit::artifact_store::release;
 use rand::{Rng as _, SeedableRng as _};
 
 /// Says to the test, run by itself, that it is to write and be killed.
 const VICTIM: &str = "KAIZEN_STORE_VICTIM";
-
-fn release(version: u32) -> Release {
-    Release {
-        name: "late".into(),
-        version,
-        model: Digest::of("model"),
-        service: Digest::of("service"),
-        functions: Vec::new(),
-    }
-}
 
 fn size(version: u32) -> usize {
     1 + (version % 100) as usize * 997

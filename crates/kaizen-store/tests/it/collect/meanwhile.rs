@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use kaizen_core::record::Release;
 use kaizen_core::{
-    ArtifactStore, AuditLog, Checkpoint, Digest, Entry, Event, Records, Result, Timestamp,
-    async_trait,
+    ArtifactStore, AuditLog, Digest, Entry, Event, Records, Result, Timestamp, async_trait,
 };
 use kaizen_store::{LocalStore, collect};
-use kaizen_testkit::{Doubled, MemoryLog, MemoryStore, StoreDouble};
+use kaizen_testkit::{Doubled, LogDouble, MemoryLog, MemoryStore, StoreDouble};
 
 use super::{
     age, decide, last_word, later, memory, occurrence, promote, say, strict, there, three,
@@ -35,7 +34,11 @@ impl std::fmt::Debug for Interrupted {
 }
 
 #[async_trait]
-impl AuditLog for Interrupted {
+impl LogDouble for Interrupted {
+    fn inner(&self) -> &dyn AuditLog {
+        &self.inner
+    }
+
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
         let buries = entries.iter().any(|entry| matches!(entry.event, Event::Removed { .. }));
         let meanwhile = if buries { self.meanwhile.lock().unwrap().take() } else { None };
@@ -43,18 +46,6 @@ impl AuditLog for Interrupted {
             meanwhile(Arc::clone(&self.store)).await;
         }
         self.inner.append(entries, expected).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
     }
 }
 
@@ -88,7 +79,7 @@ async fn what_a_manifest_reaches_that_is_put_after_all_was_looked_at_stays() {
         store.put(&release(3, old), &[]).await.unwrap();
         store.put_blob("a blob that goes".into()).await.unwrap();
         let (inner, meanwhile) = (MemoryLog::default(), Mutex::new(Some(change(old))));
-        let log = Interrupted { inner, store: Arc::clone(&store), meanwhile };
+        let log = Doubled(Interrupted { inner, store: Arc::clone(&store), meanwhile });
         clock.set(later());
         let done = collect(&*store, &log, &strict(), &occurrence(later()), false).await.unwrap();
         assert!(log.meanwhile.lock().unwrap().is_none());
@@ -192,24 +183,16 @@ struct Meddled {
 }
 
 #[async_trait]
-impl AuditLog for Meddled {
+impl LogDouble for Meddled {
+    fn inner(&self) -> &dyn AuditLog {
+        &self.inner
+    }
+
     async fn append(&self, entries: &[Entry], expected: Option<u64>) -> Result<Range<u64>> {
         if expected.is_some() && !self.done.swap(true, Ordering::SeqCst) {
             promote(&self.inner, Some(2), 1, self.model).await;
         }
         self.inner.append(entries, expected).await
-    }
-
-    async fn size(&self) -> Result<u64> {
-        self.inner.size().await
-    }
-
-    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
-        self.inner.read(indices).await
-    }
-
-    async fn checkpoint(&self) -> Result<Checkpoint> {
-        self.inner.checkpoint().await
     }
 }
 
@@ -219,7 +202,7 @@ async fn an_alias_that_moves_meanwhile_keeps_its_model() {
     let inner = MemoryLog::default();
     let (ids, _) = three(&store, &inner).await;
     clock.set(later());
-    let log = Meddled { inner, model: ids[0], done: AtomicBool::new(false) };
+    let log = Doubled(Meddled { inner, model: ids[0], done: AtomicBool::new(false) });
     collect(&store, &log, &strict(), &occurrence(later()), false).await.unwrap();
     assert_eq!(there(&store, &ids).await, [true, false, true]);
     assert!(!tombstones(&log).await.contains(&ids[0]));
