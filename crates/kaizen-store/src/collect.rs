@@ -194,7 +194,7 @@ impl Collection<'_> {
         let census = Census::read(self.store, sizes).await?;
         let there = blobs.iter().map(|(digest, ..)| *digest).collect();
         let mut wanted = roots.kept(self.retention, self.occurrence.at);
-        wanted.extend(roots.snapshot(&there));
+        wanted.extend(roots.snapshots(&there));
         let kept = BTreeSet::new();
         let mut marked = Marked { store: self.store, roots, census: &census, there, kept };
         marked.spread(wanted).await?;

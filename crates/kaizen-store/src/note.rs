@@ -246,6 +246,20 @@ pub(crate) fn seal<'a>(
     note
 }
 
+/// A note with the signatures of another one of the same text beside its own, as far as there is
+/// room.
+pub(crate) fn join(mut note: String, other: &str) -> String {
+    let lines = other.rsplit_once("\n\n").map_or("", |(_, lines)| lines);
+    for line in lines.lines() {
+        let is_known = note.lines().any(|known| known == line);
+        if !is_known && note.len() + line.len() < MAX_BYTES {
+            note.push_str(line);
+            note.push('\n');
+        }
+    }
+    note
+}
+
 /// The text of a note, after its signature by `key` was checked. Signatures by other keys are
 /// passed over, as the format demands.
 ///

@@ -44,8 +44,8 @@ use state::State;
 /// function of what is committed, then the checkpoint, then what is published is taken out of the
 /// journal.
 ///
-/// The store must heed `If-Match`: [`ErrorKind::Unsupported`] else. Only pruning lists or removes
-/// anything, but for an object with which a new log tries the store out.
+/// The store must heed `If-Match`: a new log tries it out, with an object that it removes, and is
+/// [`ErrorKind::Unsupported`] else. Only pruning lists or removes anything more.
 ///
 /// An append that fails with [`ErrorKind::Unavailable`] may have happened: read the log to know.
 #[derive(Clone, Debug)]

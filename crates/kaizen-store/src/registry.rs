@@ -336,7 +336,8 @@ impl Registry {
         let (first, size) = (self.log.first().await?, self.log.size().await?);
         if known.as_ref().is_none_or(|known| known.size() < first) && size > 0 {
             let (store, log) = (self.store.as_ref(), self.log.as_ref());
-            *known = snapshot::latest(store, log, first..size).await?;
+            let latest = snapshot::latest(store, log, first..size).await?;
+            *known = latest.map(|(_, fold)| fold);
         }
         let mut fold = tokio::sync::MutexGuard::map(known, |known| known.get_or_insert_default());
         if size < fold.size() {

@@ -26,6 +26,9 @@ pub(crate) struct Roots {
     targets: BTreeMap<String, Vec<(String, Digest)>>,
     /// The snapshots of the registry, the newest last.
     snapshots: Vec<Digest>,
+    /// The one that tells of what the log was pruned of. Newer ones may be damaged, or written by a
+    /// later version of this library.
+    base: Option<Digest>,
     /// When a digest was last spoken of, other than to remove it.
     spoken_of: BTreeMap<Digest, Timestamp>,
     /// What was a record in the store.
@@ -83,8 +86,9 @@ impl Roots {
         let (first, end) = (log.first().await?, log.size().await?);
         if self.size < first {
             *self = Self::default();
-            if let Some(fold) = latest_snapshot(store, log, first..end).await? {
+            if let Some((snapshot, fold)) = latest_snapshot(store, log, first..end).await? {
                 self.begin(&fold);
+                self.base = Some(snapshot);
             }
             self.size = first;
         }
@@ -198,9 +202,10 @@ impl Roots {
         needs
     }
 
-    /// The newest snapshot of the registry that is there.
-    pub(super) fn snapshot(&self, there: &BTreeSet<Digest>) -> Option<Digest> {
-        self.snapshots.iter().copied().rfind(|snapshot| there.contains(snapshot))
+    /// The newest snapshot of the registry that is there, and the one that a pruned log needs.
+    pub(super) fn snapshots(&self, there: &BTreeSet<Digest>) -> impl Iterator<Item = Digest> {
+        let newest = self.snapshots.iter().rfind(|snapshot| there.contains(snapshot));
+        newest.copied().into_iter().chain(self.base)
     }
 
     /// What must be kept at this instant.

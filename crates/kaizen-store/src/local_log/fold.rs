@@ -13,6 +13,7 @@ use super::state::{Stamp, State};
 use super::{Inner, lock};
 use crate::files::{self, blocking};
 use crate::merkle::root;
+use crate::note;
 use crate::tail::{Additions, Staged, Tail, unread};
 use crate::tiles::{Kind, WIDTH};
 
@@ -31,21 +32,34 @@ impl Inner {
             let held = starting.hold()?;
             starting.make(empty.as_deref(), &held)?;
             starting.settle(&held)?;
+            starting.remove_drafts()?;
             starting.signing.unsigned(&starting.published_note()?)
         })
         .await?;
-        // A log that another key signed is signed by this one from now on.
+        // A log that another key signed is signed by this one from now on. What witnesses said of
+        // it stays.
         let Some(text) = unsigned else { return Ok(()) };
         let note = self.signing.sign(&text).await?;
         blocking(move || {
             let held = self.hold()?;
             self.settle(&held)?;
-            match self.signing.unsigned(&self.published_note()?)? {
-                Some(now) if now == text => self.replace_note(note, &held),
+            let published = self.published_note()?;
+            match self.signing.unsigned(&published)? {
+                Some(now) if now == text => self.replace_note(note::join(note, &published), &held),
                 _ => Ok(()),
             }
         })
         .await
+    }
+
+    /// Removes what writers that were killed had begun. Whoever holds the lock has begun nothing.
+    fn remove_drafts(&self) -> Result<()> {
+        let files = files::list(&self.dir)?.into_iter();
+        for draft in files.filter(|path| files::is_draft(path)) {
+            // It harms nobody if it stays.
+            let _ = self.files.remove(&draft);
+        }
+        Ok(())
     }
 
     fn make(&self, empty: Option<&str>, held: &Held<'_>) -> Result<()> {

@@ -179,13 +179,13 @@ impl Registry {
     }
 }
 
-/// The latest snapshot in reach of the log's end, if there is one. One that is gone or that cannot
+/// The latest snapshot in reach of the log's end, if there is one, and its digest. One that is gone or that cannot
 /// be read is passed over: the log is all that counts. Where the log was pruned there must be one.
 pub(crate) async fn latest(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,
     range: Range<u64>,
-) -> Result<Option<Fold>> {
+) -> Result<Option<(Digest, Fold)>> {
     let Range { start: first, end: size } = range;
     let last = if first > 0 { first } else { size.saturating_sub(LOOK_BACK) };
     let mut end = size;
@@ -200,7 +200,7 @@ pub(crate) async fn latest(
                 }
                 // Older ones do not either.
                 Ok(Some(_)) if covered < first => return Err(none(&range)),
-                Ok(Some(fold)) => return Ok(Some(fold)),
+                Ok(Some(fold)) => return Ok(Some((entry.subject, fold))),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(index, %error, "a snapshot of the registry is lost"),
             }

@@ -66,7 +66,7 @@ impl LogRetention {
         let (_, expired) = super::expired(log, from..roots.size(), keep_from).await?;
         let mut held_by = roots.needs(retention);
         held_by.push(match latest_snapshot(store, log, from..roots.size()).await? {
-            Some(fold) => (fold.size(), "no snapshot of the registry covers more".to_owned()),
+            Some((_, fold)) => (fold.size(), "no snapshot of the registry covers more".to_owned()),
             None => (0, "there is no snapshot of the registry".to_owned()),
         });
         held_by.sort_unstable();

@@ -1,6 +1,7 @@
 //! Two processes that append to one log, tag and move an alias in it, killed at random.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -97,12 +98,12 @@ async fn prepare(dir: &Path) -> Decisions {
     let first = &decisions[&(0, 1)];
     registry.promote(MODEL, ALIAS, 1, first, occurrence("prepare", 0)).await.unwrap();
     let lines = decisions.iter().map(|((from, to), id)| format!("{from} {to} {id}\n"));
-    std::fs::write(dir.join("decisions"), lines.collect::<String>()).unwrap();
+    fs::write(dir.join("decisions"), lines.collect::<String>()).unwrap();
     decisions
 }
 
 fn decisions_in(dir: &Path) -> Decisions {
-    let text = std::fs::read_to_string(dir.join("decisions")).unwrap();
+    let text = fs::read_to_string(dir.join("decisions")).unwrap();
     let parse = |line: &str| {
         let parts: Vec<_> = line.split(' ').collect();
         ((parts[0].parse().unwrap(), parts[1].parse().unwrap()), parts[2].parse().unwrap())
@@ -288,7 +289,11 @@ async fn two_processes_that_are_killed_at_random_lose_nothing_that_was_acknowled
         let mut old: Option<Checkpoint> = None;
         for round in first..first + ROUNDS_OF_A_LOG {
             let said = two_are_killed(dir, round, &mut random);
+            fs::write(dir.join("log/.1-0.tmp"), "half of a checkpoint").unwrap();
             let log = open(dir).await;
+            let mut left = fs::read_dir(log.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+            let draft = left.find(|name| name.to_str().unwrap().ends_with(".tmp"));
+            assert_eq!(draft, None, "what was begun is cleared away");
             let registry = registry(dir, &log).await;
             for said in &said {
                 said.is_in(&log, &registry, &decisions).await;

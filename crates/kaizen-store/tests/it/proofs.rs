@@ -249,11 +249,19 @@ async fn a_log_of_the_old_key_is_gone_on_with_by_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
     log.append(&(0..3).map(entry).collect::<Vec<_>>(), None).await.unwrap();
+    let head = log.publish().await.unwrap();
+    let (witness, witness_key) = witness(1);
+    let policy = WitnessPolicy::new(vec![witness_key], 1).unwrap();
+    let line = cosign(&witness, &head.note, 1_700_000_000).await;
+    log.add_cosignatures(line, &policy).await.unwrap();
     drop(log);
     let old = signer(1).verifier();
     let signers = LogSigners::from(signer(2)).accepting(&old);
     let log = LocalLog::open(dir.path(), signers).await.unwrap();
-    // From the moment it is open, the new key is enough to read it.
+    // From the moment it is open, the new key is enough to read it. What a witness said stays.
+    let note = log.published().await.unwrap().note;
+    policy.check(&note).unwrap();
+    open_checkpoint(&note, &old).unwrap();
     LocalLog::verify(dir.path(), signer(2).verifier()).await.unwrap();
     log.append(&[entry(3)], Some(3)).await.unwrap();
     let verified = LocalLog::verify(dir.path(), signer(2).verifier()).await.unwrap();

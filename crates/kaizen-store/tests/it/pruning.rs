@@ -297,6 +297,7 @@ impl World {
         world.registry().snapshot(by(31)).await.unwrap();
         Self::fill(&*world.log, 40, 100).await;
         Self::fill(&*world.log, 700, 20).await;
+        clock.set(by(700).at);
         world
     }
 
@@ -481,6 +482,22 @@ async fn what_was_lost_after_its_record_was_made_again_is_not_called_removed() {
     world.enter(702, Event::Released, release.unwrap()).await;
     let pruned = LogRetention::default().prune(store, log, &few(), &by(710), false).await.unwrap();
     assert_eq!((pruned.to, pruned.said_again), (512, vec![]));
+}
+
+#[tokio::test]
+async fn the_snapshot_that_a_pruned_log_needs_is_not_collected_for_a_newer_one_that_tells_nothing()
+{
+    let world = World::new(Arc::new(MemoryLog::default())).await;
+    let (store, log) = (&*world.store, &*world.log);
+    LogRetention::default().prune(store, log, &few(), &by(710), false).await.unwrap();
+    let later = store.put_blob(r#"{"format": 99, "fold": {}}"#.into()).await.unwrap();
+    world.enter(711, Event::Folded { size: log.size().await.unwrap() }, later).await;
+    let mut strict = few();
+    strict.spoken_of_s = 0;
+    let found = collect(store, log, &strict, &by(712), false).await.unwrap();
+    assert!(!found.removed.is_empty());
+    let versions = world.registry().versions(Story::NAME).await.unwrap();
+    assert_eq!(versions.len(), 3, "a registry that is opened anew knows what went");
 }
 
 /// A store in which another tool keeps a manifest of which we can make nothing.
