@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::{
     ByteStream, Context, Descriptor, Digest, Error, ErrorKind, Manifest, Record, Result, Timestamp,
@@ -251,7 +252,8 @@ pub trait Records: ArtifactStore {
     }
 
     /// Stores a record whose payloads are in the store already, and gives its id. Two payloads of
-    /// one name are [`ErrorKind::Invalid`], a body of over 64 MiB is [`ErrorKind::Limit`].
+    /// one name are [`ErrorKind::Invalid`], and so is a name that is no file's
+    /// ([`Manifest::check_titles`]); a body of over 64 MiB is [`ErrorKind::Limit`].
     async fn put_with<R: Record>(&self, body: &R, layers: Vec<Descriptor>) -> Result<Digest> {
         if let Some(name) = named_twice(&layers) {
             let message = format!("{}: it has two payloads `{name}`", R::KIND);
@@ -261,8 +263,11 @@ pub trait Records: ArtifactStore {
             .context(ErrorKind::Internal, format!("{} as JSON", R::KIND))?;
         check_body(R::KIND, bytes.len() as u64)?;
         let config = Descriptor::of(record::body_type(R::KIND), &bytes);
-        self.put_blob(bytes.into()).await?;
         let mut manifest = Manifest::new(config, layers);
+        // Nobody would take it by a copy.
+        let named = manifest.check_titles(R::KIND);
+        named.map_err(|error| Error::invalid("a payload's name").with_source(error))?;
+        self.put_blob(bytes.into()).await?;
         manifest.artifact_type = Some(record::artifact_type(R::KIND));
         manifest.subject = match body.subject() {
             Some(digest) => Some(self.describe(&digest).await?),
@@ -303,6 +308,33 @@ pub trait Records: ArtifactStore {
     /// Reads a manifest of any kind.
     async fn manifest(&self, id: &Digest) -> Result<Manifest> {
         Manifest::parse(&self.get_bounded(id, Manifest::MAX_BYTES as u64).await?)
+    }
+
+    /// Reads a payload as JSON into memory; `None` if the manifest has none of this name, or the
+    /// store has it no more, as after an erasure. One of more than `most` bytes is
+    /// [`ErrorKind::Limit`], one that is no such JSON or larger than its manifest says is
+    /// [`ErrorKind::Corrupt`].
+    async fn payload_json<T: DeserializeOwned>(
+        &self,
+        manifest: &Manifest,
+        name: &str,
+        most: u64,
+    ) -> Result<Option<T>> {
+        let Some(layer) = manifest.layers.iter().find(|layer| layer.title() == Some(name)) else {
+            return Ok(None);
+        };
+        let what = || format!("payload `{name}`, blob {}", layer.digest);
+        if layer.size > most {
+            let message = format!("{}: {} bytes, over {most}", what(), layer.size);
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        match self.get_described(layer).await {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).context(ErrorKind::Corrupt, what()).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Describes a stored manifest, as a subject must be.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Context, Digest, Error, ErrorKind, Result};
+use crate::{Context, Digest, Error, ErrorKind, Result, one_line};
 
 /// Media types and annotation keys in use.
 pub mod media_type {
@@ -70,6 +70,17 @@ impl Descriptor {
     pub fn title(&self) -> Option<&str> {
         self.annotations.get(media_type::TITLE).map(String::as_str)
     }
+}
+
+/// At most this many bytes in the file name that a blob stands for.
+const MAX_TITLE: usize = 1_024;
+
+/// Whether a title is the name of a file, perhaps in folders, and leads nowhere else.
+fn stays_inside(title: &str) -> bool {
+    let climbs = title.split('/').any(|part| matches!(part, "" | "." | ".."));
+    let drive = title.as_bytes().get(1) == Some(&b':');
+    let odd = title.chars().any(|c| c == '\\' || c.is_control());
+    !climbs && !drive && !odd && title.len() <= MAX_TITLE
 }
 
 /// An OCI image manifest, the envelope of every record, model and image.
@@ -146,6 +157,15 @@ impl Manifest {
         serde_json::to_vec(self).context(ErrorKind::Internal, "manifest as JSON")
     }
 
+    /// Checks that none of its blobs would be a file outside of the folder into which somebody
+    /// unpacks it. [`ErrorKind::Refused`] names the manifest as `what` says it.
+    pub fn check_titles(&self, what: &str) -> Result<()> {
+        let mut titles = self.blobs().filter_map(Descriptor::title);
+        let Some(title) = titles.find(|title| !stays_inside(title)) else { return Ok(()) };
+        let title: String = one_line(title).chars().take(80).collect();
+        Err(Error::refused(format!("{what}: a layer's title is `{title}`")))
+    }
+
     /// Every blob that the manifest needs: its body and its payloads.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
@@ -190,6 +210,21 @@ fn is_of_others(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn titles_that_lead_elsewhere_are_refused() {
+        let check = |title: &str| {
+            let layer = Descriptor::of("a/b", b"").annotate(media_type::TITLE, title);
+            Manifest::new(Descriptor::of("a/b", b""), vec![layer]).check_titles("m")
+        };
+        for good in ["model.safetensors", "a/b.bin", "..a", "a b", "é"] {
+            check(good).unwrap();
+        }
+        let long = "x".repeat(MAX_TITLE + 1);
+        for bad in ["", "/etc/passwd", "..", "a/../b", "a//b", "./a", "a\\b", "C:x", "a\0", &long] {
+            assert_eq!(check(bad).unwrap_err().kind(), ErrorKind::Refused, "{bad}");
+        }
+    }
 
     #[test]
     fn manifests_of_others_are_told_from_what_is_none() {

@@ -39,7 +39,7 @@ pub use profile::{Bins, FeatureProfile, Profile};
 pub use release::{FunctionRef, Release};
 pub use retrain_request::{RetrainRequest, Trigger};
 pub use run::Run;
-pub use training_set::{Coverage, TrainingSet};
+pub use training_set::{Coverage, ListedFile, TrainingSet};
 
 /// A kind of record. Its body is JSON; every digest in it names something that it was made from.
 ///

@@ -143,7 +143,9 @@ pub enum SkipReason {
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`] if the source lacks the record or a blob; [`ErrorKind::Corrupt`] if the
-/// source gives other bytes, of whatever, or the target keeps other bytes than it is given; [`ErrorKind::Limit`] if there are over 1,000,000 records,
+/// source gives other bytes, of whatever, or the target keeps other bytes than it is given;
+/// [`ErrorKind::Refused`] for a manifest with a layer whose title leads out of its folder;
+/// [`ErrorKind::Limit`] if there are over 1,000,000 records,
 /// or blobs, those counted that are not there, or their manifests have over 256 MiB. What the target has by then is whole.
 pub async fn copy(
     from: &dyn ArtifactStore,
@@ -163,7 +165,8 @@ pub async fn copy(
     while let Some(blob) = looked.next().await {
         missing.extend(blob?);
     }
-    let total = missing.iter().map(|(blob, _)| blob.size).sum();
+    // The sizes are what manifests of others say.
+    let total = missing.iter().fold(0_u64, |total, (blob, _)| total.saturating_add(blob.size));
     let mut copied = Copied { skipped, ..Copied::default() };
     let done = Arc::new(AtomicU64::new(0));
     let report = || progress.report("copy", done.load(Ordering::Relaxed), Some(total));
@@ -188,7 +191,7 @@ pub async fn copy(
         });
         let Some(carried) = next.await.transpose()? else { break };
         copied.blobs += u64::from(carried.is_some());
-        copied.bytes += carried.unwrap_or_default();
+        copied.bytes = copied.bytes.saturating_add(carried.unwrap_or_default());
     }
     copied.present = blobs.len() as u64 - copied.blobs;
     for (id, bytes) in manifests {
@@ -258,7 +261,9 @@ async fn carry(
     let travelled = travelled.load(Ordering::Relaxed);
     // Others may have put it meanwhile, or the target has it from elsewhere: it is done all the
     // same.
-    done.fetch_add(blob.size.saturating_sub(travelled), Ordering::Relaxed);
+    let rest = blob.size.saturating_sub(travelled);
+    let _ = done
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |done| Some(done.saturating_add(rest)));
     Ok((travelled > 0 || blob.size == 0).then_some(travelled))
 }
 

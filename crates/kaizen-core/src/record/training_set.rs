@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::{Digest, Field, Timestamp, serde_int};
+use crate::{ArtifactStore, Digest, Field, Manifest, Records as _, Result, Timestamp, serde_int};
 
 /// The rows that a model is trained or evaluated on: features as they were known at each row's
 /// instant, labels as they were known at the cut-off.
@@ -71,6 +71,35 @@ impl TrainingSet {
     pub const SOURCES: &'static str = "sources.json";
     /// The name of the payload that holds a summary of each column.
     pub const COLUMNS: &'static str = "columns.json";
+
+    /// At most this many bytes are read into memory of a list of files, and of the summary of the
+    /// columns.
+    pub const MAX_LIST_BYTES: u64 = 256 << 20;
+
+    /// The files that were read of each source, as the payload of a stored training set lists them;
+    /// none if it does not say, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) for a list of over 256 MiB,
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) for what is no list; as reading the store.
+    pub async fn files(
+        store: &dyn ArtifactStore,
+        manifest: &Manifest,
+    ) -> Result<BTreeMap<String, Vec<ListedFile>>> {
+        let files = store.payload_json(manifest, Self::SOURCES, Self::MAX_LIST_BYTES).await?;
+        Ok(files.unwrap_or_default())
+    }
+}
+
+/// A file that was read of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ListedFile {
+    /// Its path within the source.
+    pub path: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
 }
 
 impl Record for TrainingSet {

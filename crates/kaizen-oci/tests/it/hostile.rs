@@ -1,10 +1,15 @@
 //! Registries that lie, never end, or lead astray. Each is refused for what it does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Records, media_type, stream};
+use kaizen_core::{
+    ArtifactStore, Descriptor, Digest, ErrorKind, Manifest, Records, Silent, media_type, stream,
+};
 use kaizen_oci::{Credentials, Options, RemoteRegistry};
+use kaizen_store::CopyOptions;
+use kaizen_testkit::MemoryStore;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -372,10 +377,10 @@ async fn lists_without_end_are_left_and_lists_of_others_are_not_read() {
 
 #[tokio::test]
 async fn a_manifest_of_another_kind_or_with_titles_that_climb_is_refused() {
-    let body = kaizen_core::Descriptor::of("text/plain", b"x");
+    let body = Descriptor::of("text/plain", b"x");
     let manifest = |title: &str| {
         let layer = body.clone().annotate(media_type::TITLE, title);
-        kaizen_core::Manifest::new(body.clone(), vec![layer]).to_bytes().unwrap()
+        Manifest::new(body.clone(), vec![layer]).to_bytes().unwrap()
     };
     let cases = [
         ("text/html", manifest("a"), ErrorKind::Corrupt),
@@ -398,6 +403,43 @@ async fn a_manifest_of_another_kind_or_with_titles_that_climb_is_refused() {
         let by_digest = read(&registry, &digest).await.err().map(|error| error.kind());
         let by_tag = registry.get_tag("v1").await.err().map(|error| error.kind());
         assert_eq!((by_digest, by_tag), (Some(expected), Some(expected)), "case {number}");
+    }
+}
+
+#[tokio::test]
+async fn titles_that_climb_are_refused_also_where_a_manifest_is_served_as_a_blob() {
+    let blob = |bytes: &str| (Digest::of(bytes), bytes.as_bytes().to_vec());
+    let body = Descriptor::of("application/json", b"{}");
+    let manifest = |manifest: Manifest| {
+        let bytes = manifest.to_bytes().unwrap();
+        (Digest::of(&bytes), bytes)
+    };
+    let layer = body.clone().annotate(media_type::TITLE, "../../etc/cron.d/x");
+    let bad = manifest(Manifest::new(body.clone(), vec![layer]));
+    let mut about = Manifest::new(body.clone(), Vec::new());
+    about.subject = Some(Descriptor::of(media_type::MANIFEST, &bad.1));
+    let about = manifest(about);
+    let naming = format!(r#"{{"model":"{}"}}"#, bad.0);
+    let config = Descriptor::of("application/json", naming.as_bytes());
+    let child = manifest(Manifest::new(config, Vec::new()));
+    let wanted = [bad.0, about.0, child.0];
+    let all = [bad, about, child, blob("{}"), blob(&naming)];
+    let all: BTreeMap<String, Vec<u8>> =
+        all.into_iter().map(|(digest, bytes)| (digest.to_string(), bytes)).collect();
+    let (_server, registry) = against(move |request| {
+        let found = all.get(request.path().rsplit('/').next().unwrap());
+        match found.filter(|_| request.path().contains("/blobs/")) {
+            Some(bytes) => Reply::status(200).body(bytes.clone()),
+            None => Reply::status(404),
+        }
+    })
+    .await;
+    for id in wanted {
+        let to = MemoryStore::default();
+        let options = CopyOptions::new().parents(true);
+        let error = registry.pull(&to, &id, &options, &Silent).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error:#}");
+        assert!(to.blobs().await.unwrap().is_empty());
     }
 }
 

@@ -79,6 +79,9 @@ impl Plan {
                 return Err(too_many(id, "records"));
             }
             let Some((manifest, bytes)) = plan.look(from, &next, why).await? else { continue };
+            // Wherever it comes from: a registry may serve a manifest as a blob, of which it looks
+            // at nothing.
+            manifest.check_titles(&format!("manifest {next}"))?;
             looked.taken.insert(next);
             held += bytes.len();
             if held > MAX_BYTES {

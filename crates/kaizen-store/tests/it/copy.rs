@@ -67,6 +67,63 @@ async fn only_what_is_missing_travels_and_progress_counts_its_bytes() {
     assert!(fsck(&other, None).await.unwrap().problems.is_empty());
 }
 
+/// A manifest with one layer, changed by this; its bytes are in the store.
+async fn with_layer(
+    store: &dyn ArtifactStore,
+    change: impl FnOnce(&mut Manifest),
+) -> (Digest, Manifest) {
+    let blob = store.put_blob("{}".into()).await.unwrap();
+    let blob = Descriptor::new(media_type::JSON, blob, 2);
+    let mut manifest = Manifest::new(blob.clone(), vec![blob]);
+    change(&mut manifest);
+    let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+    (id, manifest)
+}
+
+#[tokio::test]
+async fn sizes_that_add_up_to_more_than_there_are_numbers_are_counted_as_far_as_numbers_go() {
+    let (from, to) = (MemoryStore::default(), MemoryStore::default());
+    let other = from.put_blob("other".into()).await.unwrap();
+    let (id, _) = with_layer(&from, |manifest| {
+        manifest.layers[0] = Descriptor::new(media_type::JSON, other, 1 << 63);
+        manifest.config.size = 1 << 63;
+    })
+    .await;
+    let seen = Seen::default();
+    let copied = copy(&from, &to, &id, &CopyOptions::new(), &seen).await.unwrap();
+    assert_eq!((copied.blobs, copied.bytes), (2, 7));
+    let reports = seen.0.into_inner().unwrap();
+    assert!(reports.is_sorted() && reports.iter().all(|(_, total)| *total == Some(u64::MAX)));
+}
+
+#[tokio::test]
+async fn a_title_that_climbs_is_refused_wherever_the_manifest_comes_from() {
+    for title in ["../../etc/cron.d/x", "/etc/passwd", "a\\..\\b", ""] {
+        let from = MemoryStore::default();
+        let layer = |manifest: &mut Manifest| {
+            manifest.layers[0].annotations.insert(media_type::TITLE.into(), title.into());
+        };
+        let (bad, _) = with_layer(&from, layer).await;
+        let subject = from.describe(&bad).await.unwrap();
+        let (about, _) = with_layer(&from, |manifest| manifest.subject = Some(subject)).await;
+        let made = from.put(&release(bad), &[]).await.unwrap();
+        for (id, options) in [
+            (bad, CopyOptions::new()),
+            (about, CopyOptions::new()),
+            (made, CopyOptions::new().parents(true)),
+        ] {
+            let to = MemoryStore::default();
+            let error = copy(&from, &to, &id, &options, &Silent).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&bad.hex()));
+            assert!(to.blobs().await.unwrap().is_empty(), "nothing has travelled");
+        }
+        // What nobody would copy is not put in the first place.
+        let payload = Payload::new(title, media_type::JSON, "{}");
+        let error = from.put(&release(bad), &[payload]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn referrers_and_parents_come_along_if_they_are_asked_for() {
     let from = MemoryStore::default();
