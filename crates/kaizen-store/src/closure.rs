@@ -1,5 +1,7 @@
 //! What a record leads to: its blobs, what it is about, and what its body names.
 
+use std::collections::BTreeSet;
+
 use kaizen_core::{
     ArtifactStore, Bytes, Digest, Error, ErrorKind, Event, Manifest, Result, record,
 };
@@ -89,27 +91,36 @@ pub(crate) fn is_own(manifest: &Manifest) -> bool {
     manifest.artifact_type.as_deref().is_some_and(record::is_artifact_type)
 }
 
-/// The digests that a JSON document names, each once, in order; `None` if it is none.
+/// The digests that a JSON document names, each once, ordered; `None` if it is none.
 pub(crate) fn names_in(bytes: &[u8], with_history: bool) -> Option<Vec<Digest>> {
-    // The reader bounds the depth.
-    let document: Value = serde_json::from_slice(bytes).ok()?;
-    let mut named = Vec::new();
-    collect(&document, with_history, &mut named);
+    let mut named = named_in(bytes, with_history).ok()?;
     named.sort_unstable();
-    named.dedup();
     Some(named)
 }
 
-fn collect(value: &Value, with_history: bool, named: &mut Vec<Digest>) {
+/// The digests that a JSON document names, each once, as they follow one another in it.
+pub(crate) fn named_in(bytes: &[u8], with_history: bool) -> serde_json::Result<Vec<Digest>> {
+    // The reader bounds the depth.
+    let document: Value = serde_json::from_slice(bytes)?;
+    let (mut named, mut seen) = (Vec::new(), BTreeSet::new());
+    collect(&document, with_history, &mut |digest| {
+        if seen.insert(digest) {
+            named.push(digest);
+        }
+    });
+    Ok(named)
+}
+
+fn collect(value: &Value, with_history: bool, found: &mut impl FnMut(Digest)) {
     match value {
-        Value::String(text) => named.extend(text.parse::<Digest>()),
+        Value::String(text) => text.parse::<Digest>().into_iter().for_each(found),
         Value::Array(values) => {
-            values.iter().for_each(|value| collect(value, with_history, named));
+            values.iter().for_each(|value| collect(value, with_history, found));
         }
         Value::Object(fields) => {
             for (name, value) in fields {
                 if with_history || !HISTORY.contains(&name.as_str()) {
-                    collect(value, with_history, named);
+                    collect(value, with_history, found);
                 }
             }
         }

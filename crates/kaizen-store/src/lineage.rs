@@ -1,6 +1,8 @@
 //! From a record back to everything that it was made from, and on to all that was made of it.
 
 mod index;
+mod listings;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +20,10 @@ const PAGE: u64 = 4_096;
 /// A record, all that it was made from, and all that was made of it: two trees in reading order, in
 /// each of which a step is followed by those that it leads to, one deeper.
 ///
-/// The leaves upwards are the sources of training sets and their files. A record never leads to
-/// itself: it would have to hold its own digest.
+/// The leaves upwards are the sources of training sets and their files. Which files were read of a
+/// source is what a training set says, whoever made it: it counts for that set and for what was made
+/// of it, and for no other set of the same source. A record never leads to itself: it would have to
+/// hold its own digest.
 ///
 /// One damaged record does not take the answer away: it is a step that leads nowhere, and
 /// [`unreadable`](Self::unreadable) says so.
@@ -39,8 +43,8 @@ pub struct LineageStep {
     pub depth: u32,
     /// The record, or the digest of a source or of a file.
     pub id: Digest,
-    /// Its kind, such as `model`; `container image` for a manifest without an artefact type, the
-    /// whole artefact type for artefacts of others; `source` for what a source gave to a training
+    /// Its kind, such as `model`; `container image` for a manifest without an artefact type and for
+    /// one that is not ours to read, such as one with digests of SHA-512; the whole artefact type for artefacts of others; `source` for what a source gave to a training
     /// set, and `file` for one of its files.
     pub kind: String,
     /// The name of a source, the path of a file.

@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use kaizen_core::record::{Algorithm, Model, Predictions, Release, TrainingSet, artifact_type};
 use kaizen_core::{
-    ArtifactStore, DataType, Descriptor, Digest, ErrorKind, Event, Field, Manifest, Payload,
-    Record, Records, Signature, Timestamp, media_type,
+    ArtifactStore, Clock as _, DataType, Descriptor, Digest, ErrorKind, Event, Field, Manifest,
+    Payload, Record, Records, Signature, SystemClock, Timestamp, media_type,
 };
-use kaizen_store::{LineageIndex, ancestors, children, descendants, lineage};
+use kaizen_store::{LineageIndex, LocalStore, ancestors, children, descendants, lineage};
 use kaizen_testkit::{MemoryLog, MemoryStore, story};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -256,6 +257,149 @@ async fn a_path_with_control_characters_stays_on_its_line() {
     let shown = lineage(&store, &set).await.unwrap().to_string();
     assert_eq!(shown.lines().count(), 3, "{shown}");
     assert!(shown.contains("x ``` <img src=x> [2J"), "{shown}");
+}
+
+fn files(listed: &[(&str, &str, Digest)]) -> Payload {
+    let mut files: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
+    for (source, path, digest) in listed {
+        let file = serde_json::json!({"path": path, "size": "1", "digest": digest});
+        files.entry(source).or_default().push(file);
+    }
+    let bytes = serde_json::to_vec(&files).unwrap();
+    Payload::new(TrainingSet::SOURCES, media_type::JSON, bytes)
+}
+
+#[tokio::test]
+async fn what_a_training_set_lists_counts_for_no_other_record_and_no_other_set() {
+    let store = MemoryStore::default();
+    let (flights, january, evil) = (Digest::of("flights"), Digest::of("january"), "evil");
+    let sources = BTreeMap::from([("flights".to_owned(), flights)]);
+    let honest = files(&[("flights", "january", january)]);
+    let set = store.put(&training_set(sources.clone()), &[honest]).await.unwrap();
+    let champion = mix(&store, "champion", &[set]).await;
+    let before = lineage(&store, &champion).await.unwrap();
+    // It comes along with what is said about the champion, and calls it, and what that was made
+    // from, its sources.
+    let (one, two) = (Digest::of("evil 1"), Digest::of("evil 2"));
+    let sources = BTreeMap::from([("x".to_owned(), champion), ("flights".to_owned(), flights)]);
+    let listed = files(&[("x", evil, one), ("flights", evil, two), ("flights", "y", january)]);
+    let stranger = TrainingSet { rows: 2, ..training_set(sources) };
+    let stranger = store.put(&stranger, &[listed]).await.unwrap();
+
+    let after = lineage(&store, &champion).await.unwrap();
+    assert_eq!(after.steps(), before.steps());
+    assert_eq!(ancestors(&store, &champion).await.unwrap().steps(), before.steps());
+    let index = LineageIndex::read(&store).await.unwrap();
+    let below = |id: &Digest| {
+        let below = index.descendants(id).unwrap();
+        below.descendants().iter().map(|step| step.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(below(&two), BTreeSet::from([two, flights, stranger]));
+    assert_eq!(below(&january), BTreeSet::from([january, flights, set, champion, stranger]));
+    assert!(index.descendants(&one).is_err(), "what a record was made from it says itself");
+    let own = index.ancestors(&stranger).unwrap().to_string();
+    assert!(own.contains(&format!(
+        "source {} flights\n    file {} evil",
+        flights.short(),
+        two.short()
+    )));
+    assert!(own.contains(&format!("  mix {} x\n", champion.short())), "{own}");
+    // Whoever asks for the source by itself hears of all that anybody lists of it.
+    let paths = index.ancestors(&flights).unwrap().to_string();
+    assert!(paths.contains(" january\n") && paths.contains(" evil\n"), "{paths}");
+    assert_eq!(index.children(&january), [(flights, "source".to_owned())]);
+}
+
+#[tokio::test]
+async fn sets_that_list_the_same_files_share_them_and_others_show_their_own() {
+    let store = MemoryStore::default();
+    let data = Digest::of("data");
+    let sources = BTreeMap::from([("flights".to_owned(), data)]);
+    let mut ids = Vec::new();
+    for (rows, paths) in [(1, &["a", "b"][..]), (2, &["a", "b"]), (3, &["a"]), (4, &[])] {
+        let set = TrainingSet { rows, ..training_set(sources.clone()) };
+        let listed: Vec<_> =
+            paths.iter().map(|path| ("flights", *path, Digest::of(path))).collect();
+        ids.push(store.put(&set, &[files(&listed)]).await.unwrap());
+    }
+    let all = mix(&store, "all", &ids).await;
+    let shown = lineage(&store, &all).await.unwrap().to_string();
+    let line = |text: &str| shown.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((line("training-set"), line("source "), line("flights (see above)")), (4, 4, 1));
+    assert_eq!((line("file "), line(" a (see above)"), line(" b")), (3, 1, 1), "{shown}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_a_record_leads_on_to_what_that_was_made_from() {
+    let store = MemoryStore::default();
+    let first = mix(&store, "first", &[]).await;
+    let second = mix(&store, "second", &[first]).await;
+    let sources = BTreeMap::from([("a".to_owned(), Digest::of("a")), ("b".to_owned(), second)]);
+    let listed = files(&[("a", "x", second), ("a", "y", first)]);
+    let set = store.put(&training_set(sources), &[listed]).await.unwrap();
+    let above = ancestors(&store, &set).await.unwrap();
+    assert_eq!(above.steps(), lineage(&store, &set).await.unwrap().steps());
+    let kinds: Vec<_> = above.steps().iter().map(|s| (s.depth, s.kind.as_str())).collect();
+    let expected =
+        [(0, "training-set"), (1, "source"), (2, "mix"), (3, "mix"), (2, "mix"), (1, "mix")];
+    assert_eq!(kinds, expected, "{above}");
+    let index = LineageIndex::read(&store).await.unwrap();
+    assert_eq!(index.children(&first).len(), 2, "by its body, and as a file of `a`");
+}
+
+#[tokio::test]
+async fn a_body_that_names_very_many_digests_is_read_in_time() {
+    let store = MemoryStore::default();
+    let many = |number: u32| Digest::of(number.to_le_bytes());
+    let named: Vec<Digest> = (0..600_000).map(many).collect();
+    let id = mix(&store, "many", &named).await;
+    let started = SystemClock.now();
+    assert_eq!(lineage(&store, &id).await.unwrap().steps().len(), 1);
+    let ended = SystemClock.now();
+    assert!(ended < started.plus_seconds(20), "{started} to {ended}");
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_tool_stops_no_lineage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let id = store.put(&training_set(BTreeMap::new()), &[]).await.unwrap();
+    let blob = format!(r#"{{"mediaType":"a/b","digest":"sha512:{}","size":2}}"#, "0".repeat(128));
+    let kind = media_type::MANIFEST;
+    let other =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{blob},"layers":[{blob}]}}"#);
+    let other = store.put_blob(other.into()).await.unwrap();
+    let path = dir.path().join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let entry = serde_json::json!({
+        "mediaType": kind, "digest": other, "size": store.size_of(&other).await.unwrap()
+    });
+    index["manifests"].as_array_mut().unwrap().push(entry);
+    fs::write(&path, serde_json::to_vec(&index).unwrap()).unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    assert!(store.manifests().await.unwrap().contains(&other), "it is listed");
+
+    let after = lineage(&store, &id).await.unwrap();
+    assert!(after.steps().len() == 1 && after.unreadable().is_empty(), "{after}");
+    assert_eq!(lineage(&store, &other).await.unwrap().steps()[0].kind, "container image");
+}
+
+#[tokio::test]
+async fn a_list_of_files_without_measure_is_not_read() {
+    let store = MemoryStore::default();
+    let set = training_set(BTreeMap::from([("flights".to_owned(), Digest::of("data"))]));
+    let list = files(&[("flights", "x", Digest::of("x"))]);
+    let fine = store.put(&set, &[list]).await.unwrap();
+    // A manifest may say anything of its layers.
+    for (size, kind) in [((256 << 20) + 1, ErrorKind::Limit), (9, ErrorKind::Corrupt)] {
+        let mut manifest = store.manifest(&fine).await.unwrap();
+        manifest.layers[0].size = size;
+        let id = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+        let listed = TrainingSet::files(&store, &manifest).await.unwrap_err();
+        assert_eq!(listed.kind(), kind, "{listed}");
+        let index = LineageIndex::read(&store).await.unwrap();
+        assert!(index.unreadable().contains_key(&id) && index.lineage(&fine).is_ok());
+    }
 }
 
 proptest! {
