@@ -154,7 +154,7 @@ impl ModelCard {
         let model = store.get::<Model>(&id).await?.record;
         let (data, files) = match store.get::<TrainingSet>(&model.training_set).await {
             Ok(set) => {
-                let files = gather::files(store, &set.manifest).await?;
+                let files = TrainingSet::files(store, &set.manifest).await?;
                 (Some(set.record), files.into_iter().map(|(name, of)| (name, of.len())).collect())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => (None, BTreeMap::new()),

@@ -2,13 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::{TrainingSet, artifact_type};
-use kaizen_core::{
-    ArtifactStore, AuditLog, Context, Digest, Entry, ErrorKind, Manifest, Record, Records, Result,
-    Stored,
-};
+use kaizen_core::record::TrainingSet;
+use kaizen_core::{ArtifactStore, AuditLog, Digest, Entry, Manifest, Record, Records, Result};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 /// So many entries of the log are read at once.
 const PAGE: u64 = 4_096;
@@ -47,25 +43,6 @@ pub(crate) async fn entries_about(
     Ok(found)
 }
 
-/// The statements of one kind about a record, ordered by digest.
-pub(crate) async fn statements<R: Record>(
-    store: &dyn ArtifactStore,
-    subject: &Digest,
-) -> Result<Vec<Stored<R>>> {
-    let kind = artifact_type(R::KIND);
-    let mut found = Vec::new();
-    for id in store.referrers(subject).await? {
-        let manifest = match store.manifest(&id).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            manifest => manifest?,
-        };
-        if manifest.artifact_type.as_ref() == Some(&kind) {
-            found.extend(store.find::<R>(&id).await?);
-        }
-    }
-    Ok(found)
-}
-
 /// A record that the log names, unless it was collected: the log is longer than the store's memory.
 pub(crate) async fn remembered<R: Record>(
     store: &dyn ArtifactStore,
@@ -76,13 +53,6 @@ pub(crate) async fn remembered<R: Record>(
         tracing::debug!(kind = R::KIND, %id, "the log names it, and the store has it no more");
     }
     Ok(found.map(|found| found.record))
-}
-
-/// A file of a source, as a training set lists it.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct SourceFile {
-    pub(crate) path: String,
-    pub(crate) digest: Digest,
 }
 
 /// The summary of a column, as a training set has it; all but the name may be missing.
@@ -103,37 +73,11 @@ pub(crate) struct ColumnSummary {
     pub(crate) mean: Option<f64>,
 }
 
-/// The files of the sources of a training set; none if it does not say, or no longer.
-pub(crate) async fn files(
-    store: &dyn ArtifactStore,
-    manifest: &Manifest,
-) -> Result<BTreeMap<String, Vec<SourceFile>>> {
-    Ok(json(store, manifest, TrainingSet::SOURCES).await?.unwrap_or_default())
-}
-
 /// The summaries of the columns of a training set; none if it does not say, or no longer.
 pub(crate) async fn columns(
     store: &dyn ArtifactStore,
     manifest: &Manifest,
 ) -> Result<Vec<ColumnSummary>> {
-    Ok(json(store, manifest, TrainingSet::COLUMNS).await?.unwrap_or_default())
-}
-
-async fn json<T: DeserializeOwned>(
-    store: &dyn ArtifactStore,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<Option<T>> {
-    let Some(layer) = manifest.layers.iter().find(|layer| layer.title() == Some(name)) else {
-        return Ok(None);
-    };
-    match store.get_blob(&layer.digest).await {
-        Ok(bytes) => {
-            let value = serde_json::from_slice(&bytes);
-            value.context(ErrorKind::Corrupt, format!("{name} {}", layer.digest)).map(Some)
-        }
-        // Removed for good, as after an erasure.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let (name, most) = (TrainingSet::COLUMNS, TrainingSet::MAX_LIST_BYTES);
+    Ok(store.payload_json(manifest, name, most).await?.unwrap_or_default())
 }

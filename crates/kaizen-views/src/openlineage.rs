@@ -375,15 +375,21 @@ impl OpenLineage {
         Job { namespace: self.namespace.clone(), name, facets }
     }
 
-    /// The kind of a record, or `blob`; `None` of what is gone: nothing else says it.
+    /// The kind of a record, `image` of a manifest that is none, or `blob`; `None` of what is gone:
+    /// nothing else says it.
     async fn kind(&self, store: &dyn ArtifactStore, id: &Digest) -> Result<Option<String>> {
         let manifest = match store.manifest(id).await {
             Ok(manifest) => manifest,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                return Ok(Some("blob".to_owned()));
+            Err(error) => {
+                return match error.kind() {
+                    ErrorKind::NotFound => Ok(None),
+                    // No manifest is that large.
+                    ErrorKind::Corrupt | ErrorKind::Limit => Ok(Some("blob".to_owned())),
+                    // An image index, or a manifest with digests of another algorithm.
+                    ErrorKind::Unsupported => Ok(Some("image".to_owned())),
+                    _ => Err(error),
+                };
             }
-            Err(error) => return Err(error),
         };
         let kind = manifest.artifact_type.unwrap_or_else(|| "image".to_owned());
         let short = kind.strip_prefix("application/vnd.kaizen.");

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::{Evaluation, Model, TrainingSet};
+use kaizen_core::record::{Model, TrainingSet};
 use kaizen_core::{
     ArtifactStore, AuditLog, Context, Digest, ErrorKind, Event, OperationId, Records, Result,
     Signer, Timestamp,
 };
+use kaizen_store::Evaluated;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -122,7 +123,7 @@ pub struct RunDetails {
     pub builder: Builder,
     /// When, and in which turn of work.
     pub metadata: RunMetadata,
-    /// The evaluations of the model.
+    /// The evaluations of the model that the log knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub byproducts: Vec<Resource>,
 }
@@ -182,12 +183,12 @@ pub async fn provenance(
         format!("model {model}: the log has no entry of its training"),
     )?;
     let started = first(&record.training_set, Event::DataSnapshot).unwrap_or(trained);
-    let evaluations = gather::statements::<Evaluation>(store, model).await?;
+    let evaluations = Evaluated::read(log).await?.of(store, model).await?;
     let byproducts = evaluations.iter().map(|e| Resource::new("", "evaluation", &e.id)).collect();
 
     let mut dependencies =
         vec![Resource::new("training-set", "training-set", &record.training_set)];
-    let mut files = gather::files(store, &set.manifest).await?;
+    let mut files = TrainingSet::files(store, &set.manifest).await?;
     for (source, digest) in &set.record.sources {
         dependencies.push(Resource::new(source, "source", digest));
         for file in files.remove(source).unwrap_or_default() {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kaizen_core::record::{Evaluation, Model, artifact_type};
-use kaizen_core::{ArtifactStore, Digest, ErrorKind, Record as _, Records as _, Result};
+use kaizen_core::record::Model;
+use kaizen_core::{ArtifactStore, Digest, Records as _, Result};
 
 use super::fold::Fold;
 use super::{Registry, VersionState};
+use crate::evaluated::Evaluated;
 
 /// What to look for; every condition that is set must hold.
 ///
@@ -28,7 +29,7 @@ pub struct Search {
     pub tags: BTreeMap<String, Option<String>>,
     /// The model was trained by the algorithm of this name.
     pub algorithm: Option<String>,
-    /// An evaluation of the model has these metrics, each within its bounds (both inclusive).
+    /// An evaluation of the model that the log knows has these metrics, each within its bounds (both inclusive).
     pub metrics: BTreeMap<String, (f64, f64)>,
     /// Whether a person ever gave it an alias against the gates.
     pub overridden: Option<bool>,
@@ -140,8 +141,13 @@ impl Search {
         found
     }
 
-    /// The conditions that the records decide.
-    async fn proven(&self, store: &dyn ArtifactStore, model: &Digest) -> Result<bool> {
+    /// The conditions that the records decide; of evaluations only those that the log knows.
+    async fn proven(
+        &self,
+        store: &dyn ArtifactStore,
+        model: &Digest,
+        evaluated: &Evaluated,
+    ) -> Result<bool> {
         if let Some(algorithm) = &self.algorithm {
             let found = store.find::<Model>(model).await?;
             if found.is_none_or(|found| found.record.algorithm.name != *algorithm) {
@@ -151,25 +157,13 @@ impl Search {
         if self.metrics.is_empty() {
             return Ok(true);
         }
-        let kind = artifact_type(Evaluation::KIND);
-        for about in store.referrers(model).await? {
-            let manifest = match store.manifest(&about).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                manifest => manifest?,
-            };
-            if manifest.artifact_type.as_ref() != Some(&kind) {
-                continue;
-            }
-            let Some(found) = store.find::<Evaluation>(&about).await? else { continue };
-            let found = found.record.metrics;
-            let within = |(metric, (low, high)): (&String, &(f64, f64))| {
-                found.get(metric).is_some_and(|m| *low <= m.value && m.value <= *high)
-            };
-            if self.metrics.iter().all(within) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let evaluations = evaluated.of(store, model).await?;
+        Ok(evaluations.iter().any(|found| {
+            self.metrics.iter().all(|(metric, (low, high))| {
+                let metric = found.record.metrics.get(metric);
+                metric.is_some_and(|m| *low <= m.value && m.value <= *high)
+            })
+        }))
     }
 }
 
@@ -178,19 +172,25 @@ const NO_BOUNDS: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 impl Registry {
     /// The versions that fit, by name and number. Records are read only if an algorithm or a
     /// metric is asked for, and only of the versions that fit all else. A version whose records were
-    /// collected is known by what the log says of it: it fits neither.
+    /// collected is known by what the log says of it: it fits neither. For a metric the log is read
+    /// once, and only evaluations that it knows count: of a log that was pruned, those whose entries
+    /// are left.
     ///
     /// # Errors
     ///
     /// As reading the records, if it comes to that.
     pub async fn search(&self, search: &Search) -> Result<Vec<VersionState>> {
         let candidates = search.candidates(&*self.current().await?);
+        let evaluated = match candidates.is_empty() || search.metrics.is_empty() {
+            true => Evaluated::default(),
+            false => Evaluated::read(self.log.as_ref()).await?,
+        };
         let mut found = Vec::new();
         for state in candidates {
             if found.len() >= search.limit {
                 break;
             }
-            if search.proven(self.store.as_ref(), &state.version.model).await? {
+            if search.proven(self.store.as_ref(), &state.version.model, &evaluated).await? {
                 found.push(state);
             }
         }

@@ -1,14 +1,13 @@
+mod search;
 mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kaizen_core::record::{
-    Algorithm, Decision, Estimate, Evaluation, GateResult, Model, Occurrence, Override, Release,
-};
+use kaizen_core::record::{Algorithm, Decision, GateResult, Model, Occurrence, Override, Release};
 use kaizen_core::{
     Actor, AliasChange, ArtifactStore, AuditLog, DataType, Digest, Entry, ErrorKind, Event, Field,
-    OperationId, Records, Signature, TimeBlocks, Timestamp,
+    OperationId, Records, Signature, Timestamp,
 };
 use kaizen_store::{Ed25519Signer, LocalLog, LocalStore, Registry, Search};
 use kaizen_testkit::{MemoryLog, MemoryStore};
@@ -492,17 +491,7 @@ async fn a_search_finds_what_meets_every_condition() {
     registry.tag(NAME, Some(1), "team", "ground", on(4)).await.unwrap();
     registry.tag("other", None, "team", "air", on(4)).await.unwrap();
     for (model, auc) in [(first, 0.6), (second, 0.8)] {
-        let evaluation = Evaluation {
-            model,
-            training_set: Digest::of("a holdout"),
-            rows: 1,
-            unit: TimeBlocks::days(),
-            units: 1,
-            confidence: 0.95,
-            metrics: BTreeMap::from([("auc".into(), Estimate { value: auc, low: auc, high: auc })]),
-            comparison: None,
-        };
-        world.store.put(&evaluation, &[]).await.unwrap();
+        world.evaluate(model, auc).await;
     }
     let found = |search: Search| async move {
         let found = registry.search(&search).await.unwrap();

@@ -28,7 +28,7 @@ impl OpenLineage {
         id: &Digest,
     ) -> Result<Option<Step>> {
         let Some(set) = store.find::<TrainingSet>(id).await? else { return Ok(None) };
-        let files = gather::files(store, &set.manifest).await?;
+        let files = TrainingSet::files(store, &set.manifest).await?;
         let inputs = set.record.sources.iter().map(|(source, digest)| {
             let mut dataset = self.dataset(source, digest);
             let body = json!({ "name": source });

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use kaizen_core::{ArtifactStore as _, AuditLog as _, ErrorKind};
+use kaizen_core::record::Run;
+use kaizen_core::{
+    ArtifactStore as _, AuditLog as _, Entry, ErrorKind, Event, Records as _, media_type,
+};
 use kaizen_views::{OpenLineage, RunEvent, RunState};
 
 use crate::World;
@@ -51,6 +54,28 @@ async fn a_retraining_is_a_run_with_a_run_for_each_of_its_steps() {
     assert_eq!(snapshot.inputs[0].facets["dataSource"]["name"], "flights");
     assert_eq!(snapshot.inputs[0].input_facets["dataQualityMetrics"]["fileCount"], 2);
     assert_eq!(snapshot.outputs[0].output_facets["outputStatistics"]["rowCount"], 26_001);
+}
+
+#[tokio::test]
+async fn a_step_may_read_large_blobs_and_manifests_of_others() {
+    let world = World::new().await;
+    let size = world.log.size().await.unwrap();
+    let large = world.store.put_blob(vec![7; 5 << 20].into()).await.unwrap();
+    let kind = media_type::INDEX;
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[]}}"#);
+    let index = world.store.put_blob(index.into()).await.unwrap();
+    let output = world.store.put_blob("small".into()).await.unwrap();
+    let entries = world.log.read(0..size).await.unwrap();
+    let ran = entries.into_iter().find(|entry| matches!(entry.event, Event::Ran { .. })).unwrap();
+    let run = world.store.get::<Run>(&ran.subject).await.unwrap().record;
+    let run = Run { step: "convert".into(), inputs: vec![large, index], output, ..run };
+    let subject = world.store.put(&run, &[]).await.unwrap();
+    world.log.append(&[Entry { subject, ..ran }], None).await.unwrap();
+
+    let events = view().events(&*world.store, &*world.log, size..size + 1).await.unwrap();
+    let names: Vec<_> = events[0].inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["blob", "image"]);
+    assert_eq!(events[1].outputs[0].name, "blob");
 }
 
 #[tokio::test]
@@ -105,9 +130,9 @@ async fn every_run_starts_once_and_ends_once_and_part_by_part_the_events_are_the
 async fn two_steps_of_one_operation_about_one_record_are_two_runs() {
     let world = World::new().await;
     let mut moved = world.log.read(0..22).await.unwrap();
-    moved.retain(|entry| matches!(entry.event, kaizen_core::Event::AliasMoved { .. }));
+    moved.retain(|entry| matches!(entry.event, Event::AliasMoved { .. }));
     let mut other = moved.remove(1);
-    if let kaizen_core::Event::AliasMoved { alias, from, .. } = &mut other.event {
+    if let Event::AliasMoved { alias, from, .. } = &mut other.event {
         (*alias, *from) = ("challenger".to_owned(), None);
     }
     world.log.append(&[other], None).await.unwrap();

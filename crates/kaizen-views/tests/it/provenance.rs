@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
 
-use kaizen_core::{ErrorKind, Records as _};
+use kaizen_core::record::{Evaluation, Model, TrainingSet, artifact_type};
+use kaizen_core::{
+    ArtifactStore as _, AuditLog as _, Descriptor, ErrorKind, Event, Manifest, Record as _,
+    Records as _, media_type,
+};
 use kaizen_store::Ed25519Signer;
 use kaizen_testkit::{MemoryLog, Story};
-use kaizen_views::{Builder, Envelope, Provenance, Statement, provenance};
+use kaizen_views::{Builder, Envelope, OpenLineage, Provenance, Statement, provenance};
 
 use crate::World;
 use crate::judges::judge;
@@ -64,6 +68,55 @@ async fn what_the_log_does_not_know_was_not_trained() {
 }
 
 #[tokio::test]
+async fn a_statement_that_the_log_does_not_know_is_not_signed_and_stops_nothing() {
+    let world = World::new().await;
+    let (store, model) = (&world.store, &world.story.models[0]);
+    let before = statement(&world).await;
+    let known = store.get::<Evaluation>(&world.story.evaluations[0]).await.unwrap().record;
+    store.put(&Evaluation { rows: 1, ..known }, &[]).await.unwrap();
+    let body = store.put_blob("x".into()).await.unwrap();
+    let mut bad = Manifest::new(Descriptor::new(media_type::JSON, body, 1), Vec::new());
+    bad.artifact_type = Some(artifact_type(Evaluation::KIND));
+    bad.subject = Some(store.describe(model).await.unwrap());
+    store.put_manifest(bad.to_bytes().unwrap().into()).await.unwrap();
+    assert_eq!(store.referrers(model).await.unwrap().len(), 4, "with the decision");
+    assert_eq!(statement(&world).await, before);
+}
+
+#[tokio::test]
+async fn a_payload_without_measure_is_not_read_into_memory() {
+    let world = World::new().await;
+    let (store, log) = (&*world.store, &*world.log);
+    let set = store.get::<TrainingSet>(&world.story.sets[0]).await.unwrap();
+    let model = store.get::<Model>(&world.story.models[0]).await.unwrap();
+    for (name, at) in [(TrainingSet::SOURCES, 0), (TrainingSet::COLUMNS, 1)] {
+        let mut manifest = set.manifest.clone();
+        assert_eq!(manifest.layers[at].title(), Some(name));
+        // A manifest may say anything; a store that is not asked for a bound gives it all.
+        manifest.layers[at].size = 30 << 30;
+        let training_set = store.put_manifest(manifest.to_bytes().unwrap().into()).await.unwrap();
+        let of_it = Model { training_set, ..model.record.clone() };
+        let of_it = store.put(&of_it, &[]).await.unwrap();
+        let size = log.size().await.unwrap();
+        let mut entries = log.read(0..size).await.unwrap();
+        let trained = entries.iter_mut().find(|entry| entry.event == Event::Trained).unwrap();
+        trained.subject = of_it;
+        log.append(std::slice::from_ref(trained), None).await.unwrap();
+
+        let builder = Builder::new("https://example.com/trainer");
+        let said = provenance(store, log, &of_it, builder).await.map(drop);
+        let view = OpenLineage::new("example.com/models", "https://example.com/trainer");
+        let events = view.events(store, log, size..size + 1).await.map(drop);
+        // The one needs the files, the other the columns.
+        let error = if at == 0 { said } else { events }.unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Limit && format!("{error:#}").contains(name),
+            "{error:#}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_envelope_opens_only_with_its_key_and_only_unchanged() {
     let world = World::new().await;
     let (signer, other) = (signer(), Ed25519Signer::from_seed("other", [8; 32]).unwrap());
@@ -108,8 +161,7 @@ async fn the_packages_of_in_toto_read_the_envelope_and_the_provenance_in_it() {
     let arguments = [key.to_string(), public];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let Some(said) = judge("in_toto.py", &arguments, &envelope.to_bytes().unwrap()) else { return };
-    let model =
-        world.store.get::<kaizen_core::record::Model>(&world.story.models[0]).await.unwrap();
+    let model = world.store.get::<Model>(&world.story.models[0]).await.unwrap();
     assert_eq!(
         said,
         format!(
