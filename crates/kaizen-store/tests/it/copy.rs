@@ -244,7 +244,9 @@ async fn a_hostile_source_leaves_no_record_without_its_blobs() {
         // It goes on where it was cut off.
         from.bytes = vec![7; 3 << 20].into();
         let copied = copy(&from, to, &id, &CopyOptions::new(), &Silent).await.unwrap();
-        assert_eq!((copied.blobs, copied.present), (1, 1));
+        // The body was on its way beside the weights: it has arrived, or was given up with them.
+        assert!(copied.blobs >= 1 && copied.blobs + copied.present == 2, "{copied:?}");
+        assert_eq!(to.manifests().await.unwrap(), [id]);
     }
 }
 
