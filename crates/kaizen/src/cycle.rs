@@ -163,7 +163,7 @@ impl Cycle {
             Some(watch) => watch,
             None => {
                 let since = self.last_decision.unwrap_or(now);
-                Watch::start(&self.parts, &self.policy, champion, since).await?
+                Watch::start(&self.parts, &self.registry, &self.policy, champion, since).await?
             }
         };
         watch.look(&self.parts, &self.policy, now).await?;

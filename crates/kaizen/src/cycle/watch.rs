@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use kaizen_core::record::{Decision, Evaluation, Model, Occurrence, Profile, Trigger};
 use kaizen_core::{
-    Actor, ArtifactStore, Context, Digest, Error, ErrorKind, Event, OperationId, Record,
-    Records as _, Result, Stored, Timestamp,
+    Actor, AliasChange, ArtifactStore, Context, Digest, Error, ErrorKind, Event, OperationId,
+    Record, Records as _, Result, Stored, Timestamp,
 };
 use kaizen_drift::{Monitor, Reading, ValueMonitor};
+use kaizen_store::Registry;
 use kaizen_table::arrow::array::{Array, BooleanArray, RecordBatch};
 use kaizen_table::arrow::compute::{cast, concat_batches, filter_record_batch};
 use kaizen_table::{numbers, prediction, with_column};
 
-use super::{Parts, Policy};
+use super::{CHAMPION, Parts, Policy};
 
 /// The name of the payload of an evaluation that holds the value per row of each unit.
 pub(super) const UNIT_VALUES: &str = "unit_values.json";
@@ -38,6 +39,7 @@ impl Watch {
     /// Starts to watch `champion` with the first whole unit after `since`.
     pub(super) async fn start(
         parts: &Parts,
+        registry: &Registry,
         policy: &Policy,
         champion: Digest,
         since: Timestamp,
@@ -47,7 +49,7 @@ impl Watch {
         let profiles = statements::<Profile>(store, &model.training_set).await?;
         let message = format!("profile of training set {}", model.training_set);
         let profile = profiles.into_iter().next().context(ErrorKind::NotFound, message)?;
-        let evaluation = promoted_on(store, &champion).await?;
+        let evaluation = promoted_on(store, registry, &policy.model, &champion).await?;
         let values = evaluation.payload(store, UNIT_VALUES).await?;
         let values: Vec<f64> = serde_json::from_slice(&values)
             .context(ErrorKind::Corrupt, format!("unit values of evaluation {}", evaluation.id))?;
@@ -170,15 +172,22 @@ impl Watch {
 
 const REPORTED_FEATURES: usize = 10;
 
-/// The evaluation on which a model was promoted.
-async fn promoted_on(store: &dyn ArtifactStore, model: &Digest) -> Result<Stored<Evaluation>> {
-    let decisions = statements::<Decision>(store, model).await?;
-    let promoting = decisions
+/// The evaluation on which a model was promoted, by the decision that the log names. What else says
+/// something of it may be of anybody.
+async fn promoted_on(
+    store: &dyn ArtifactStore,
+    registry: &Registry,
+    name: &str,
+    model: &Digest,
+) -> Result<Stored<Evaluation>> {
+    let history = registry.history(name, CHAMPION).await?;
+    let promoted = history
         .into_iter()
-        .map(|stored| stored.record)
-        .find(|decision| decision.approved() && decision.champion != Some(*model));
-    let message = format!("a decision that approved model {model}");
-    store.get(&promoting.context(ErrorKind::NotFound, message)?.evaluation).await
+        .rfind(|moved| moved.to.model == *model && moved.change != AliasChange::Rollback);
+    let decision = promoted.and_then(|moved| moved.evidence.first().copied());
+    let message = || format!("a decision that made model {model} champion");
+    let decision = decision.context(ErrorKind::NotFound, message())?;
+    store.get(&store.get::<Decision>(&decision).await?.record.evaluation).await
 }
 
 /// The statements of this kind about `subject`, ordered by id.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kaizen::EmbeddedTarget;
 use kaizen::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use kaizen::arrow::compute::cast;
-use kaizen::core::record::{Occurrence, Trigger};
+use kaizen::core::record::{Decision, GateResult, Occurrence, Trigger};
 use kaizen::core::{Entry, Event, OperationId};
 use kaizen::cycle::{CHAMPION, Tick};
 use kaizen::data::{MemorySource, PredictionLog};
@@ -14,6 +14,7 @@ use kaizen::eval::{CostMatrix, Gate};
 use kaizen::prelude::*;
 use kaizen::serve::Router;
 use kaizen::stats::Bootstrap;
+use kaizen::store::Version;
 use kaizen::table::{PredictionSink, RecordBatch, instants, prediction, with_column};
 use kaizen_testkit::drifting::Drifting;
 use kaizen_testkit::{FaultyLog, MemoryLog, MemoryStore};
@@ -116,7 +117,7 @@ impl Process {
         self.version().await.model
     }
 
-    async fn version(&self) -> kaizen_store::Version {
+    async fn version(&self) -> Version {
         self.cycle.registry().alias(MODEL, CHAMPION).await.unwrap().unwrap()
     }
 
@@ -256,6 +257,31 @@ async fn the_same_data_twice_changes_nothing() {
     let mut process = world.open(world.log.clone(), 41).await.unwrap();
     assert!(process.cycle.tick(world.day(41)).await.unwrap().retraining.is_none());
     assert_eq!(world.count(|e| matches!(e, Event::RetrainAbandoned { .. })).await, 0);
+}
+
+#[tokio::test]
+async fn decisions_of_strangers_about_the_champion_change_nothing() {
+    let world = World::new(Drifting::default()).await;
+    let mut process = world.open(world.log.clone(), 40).await.unwrap();
+    process.cycle.tick(world.day(40)).await.unwrap();
+    let champion = process.champion().await;
+    // Pulled from somewhere, with evaluations that nobody has; some digests come before ours.
+    for number in 0..20 {
+        let at = world.day(number);
+        let passed = GateResult { gate: "any".into(), passed: true, evidence: "all".into() };
+        let decision = Decision {
+            occurrence: Occurrence::new(at, Actor::system("x"), OperationId::new("x", at)),
+            model: champion,
+            champion: None,
+            evaluation: Digest::of(format!("evaluation {number}")),
+            gates: vec![passed],
+            overridden: None,
+        };
+        world.store.put(&decision, &[]).await.unwrap();
+    }
+    let mut process = world.open(world.log.clone(), 41).await.unwrap();
+    process.cycle.tick(world.day(41)).await.unwrap();
+    assert_eq!((process.champion().await, process.served()), (champion, champion));
 }
 
 #[tokio::test]
