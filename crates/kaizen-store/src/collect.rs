@@ -7,7 +7,7 @@ mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kaizen_core::record::Occurrence;
 use kaizen_core::{
     ArtifactStore, AuditLog, Digest, Entry, Error, ErrorKind, Event, Manifest, Result, Timestamp,
@@ -174,7 +174,7 @@ struct Marks {
     doomed: Doomed,
     /// What an earlier collection called removed and did not remove, and which is kept now.
     wrongly_buried: Vec<Digest>,
-    /// The records that are kept, and of which the log speaks.
+    /// The records that are kept, of which the log speaks or said wrongly that they were removed.
     records: Vec<Digest>,
 }
 
@@ -220,19 +220,29 @@ impl Collection<'_> {
             found.removed.push((*digest, *size));
         }
         found.young = blobs.len() as u64 - found.kept - found.removed.len() as u64;
-        let is_record = |id: &Digest| roots.is_record(id) && census.manifest(id).is_some();
-        let records = marked.kept.into_iter().filter(is_record).collect();
+        let records = marked.kept.into_iter().filter(|id| roots.is_record(id));
+        let records = records.chain(wrongly_buried.iter().copied());
+        let records = records.filter(|id| census.manifest(id).is_some()).collect();
         Ok(Marks { found, doomed, wrongly_buried, records })
     }
 
     /// Lists these records again: a collection was cut off after it had taken them out of the index,
     /// and before it saw that they were put meanwhile.
     async fn list_again(&self, records: impl IntoIterator<Item = Digest>) -> Result<()> {
-        for id in records {
-            let bytes = self.store.get_bounded(&id, Manifest::MAX_BYTES as u64).await?;
-            self.store.put_manifest(bytes).await?;
-        }
-        Ok(())
+        let store = self.store;
+        let listing = records.into_iter().map(|id| async move {
+            let bytes = store.get_bounded(&id, Manifest::MAX_BYTES as u64).await?;
+            match store.put_manifest(bytes).await {
+                // A blob of it was erased, or is damaged: `fsck` says so, if it is a fault.
+                Err(error) if [ErrorKind::NotFound, ErrorKind::Invalid].contains(&error.kind()) => {
+                    tracing::warn!(%id, %error, "a record is not listed");
+                    Ok(())
+                }
+                listed => listed.map(drop),
+            }
+        });
+        let listing: Vec<_> = listing.collect();
+        stream::iter(listing).buffer_unordered(REQUESTS).try_collect().await
     }
 
     /// Says again that these were removed, of which the log says that they are there, if they are

@@ -150,24 +150,23 @@ pub(crate) fn create_dirs(files: &dyn Files, dir: &Path) -> Result<()> {
 /// Waits until the names that lead to a directory are on disk: whoever made it may have been cut
 /// off before they were.
 fn sync_names(files: &dyn Files, dir: &Path) -> Result<()> {
-    use io::ErrorKind as E;
     let whole = std::path::absolute(dir).map_err(|error| failed(dir, error))?;
     for above in whole.ancestors().skip(1) {
         match files.sync_dir(above) {
             Ok(()) => {}
             // Nobody like us has made a name there.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    E::PermissionDenied | E::ReadOnlyFilesystem | E::InvalidInput | E::Unsupported
-                ) =>
-            {
-                break;
-            }
+            Err(error) if cannot_be_synced(&error) => break,
             Err(error) => return Err(failed(above, error)),
         }
     }
     Ok(())
+}
+
+/// Whether a directory is not ours to open, or its file system cannot flush one.
+pub(crate) fn cannot_be_synced(error: &io::Error) -> bool {
+    use io::ErrorKind as E;
+    let kinds = [E::PermissionDenied, E::ReadOnlyFilesystem, E::InvalidInput, E::Unsupported];
+    kinds.contains(&error.kind())
 }
 
 /// Puts a file in place of whatever stands at `path`: a reader sees the old bytes or the new ones,

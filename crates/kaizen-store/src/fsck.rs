@@ -174,13 +174,14 @@ pub async fn fsck(store: &dyn Layout, log: Option<&dyn AuditLog>) -> Result<Chec
     let (mut blobs, mut read) = (check.sort_files(), Read::default());
     check.read_blobs(&mut blobs, &mut read).await?;
     // After the blobs: what went meanwhile had its tombstone before.
-    let spoken = match log {
-        Some(log) => Spoken::read(log).await?,
-        None => Spoken::default(),
-    };
+    let mut spoken = Spoken::of(log).await?;
     // After the log: what it speaks of was listed before.
     let index = check.index().await?;
     check.read_late(&mut blobs, &mut read, &spoken, index.as_deref()).await?;
+    if check.forget_gone(&mut blobs, &mut read, index.as_deref()).await? {
+        // A collection may be at it.
+        spoken = Spoken::of(log).await?;
+    }
     if let Some(bytes) = index {
         check.checked.problems.extend(index::check(&bytes, &blobs, &read, &spoken));
     }
@@ -284,6 +285,26 @@ impl Check<'_> {
             self.read_blobs(&mut late, read).await?;
             blobs.append(&mut late);
         }
+    }
+
+    /// Takes out manifests that went meanwhile: the index does not list them. Whether it lacks any.
+    async fn forget_gone(
+        &mut self,
+        blobs: &mut BTreeMap<Digest, u64>,
+        read: &mut Read,
+        index: Option<&[u8]>,
+    ) -> Result<bool> {
+        let Some((_, listed)) = index.and_then(Index::parse) else { return Ok(false) };
+        let unlisted = read.manifests.keys().filter(|id| !listed.contains(*id));
+        let unlisted: Vec<_> = unlisted.copied().collect();
+        for id in &unlisted {
+            if self.store.size_of(id).await?.is_none() {
+                read.manifests.remove(id);
+                self.checked.blobs -= 1;
+                self.checked.bytes -= blobs.remove(id).unwrap_or_default();
+            }
+        }
+        Ok(!unlisted.is_empty())
     }
 
     /// Reads these blobs, and keeps the manifests among them. What went since they were listed is

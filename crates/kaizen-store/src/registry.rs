@@ -75,7 +75,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Invalid`] if the store has no such model record.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Invalid`] if the store has no such model record; as
+    /// putting a manifest into it.
     pub async fn register(
         &self,
         name: &str,
@@ -84,6 +85,9 @@ impl Registry {
     ) -> Result<u32> {
         check_name("name", name)?;
         self.store.get::<Model>(model).await?;
+        if let Some(known) = self.current().await?.version_of(name, model) {
+            return Ok(known);
+        }
         // Put again, an old model is young: a collection that was about to take it does not.
         let manifest = self.store.get_bounded(model, Manifest::MAX_BYTES as u64).await?;
         self.store.put_manifest(manifest).await?;

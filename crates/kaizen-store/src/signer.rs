@@ -154,7 +154,11 @@ fn write_key(path: &Path, text: &str) -> Result<()> {
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     // Its name too: a log that is signed with it is on disk soon.
     let dir = files::parent(path)?;
-    let written = written.and_then(|()| File::open(dir)?.sync_all());
+    let synced = written.and_then(|()| File::open(dir)?.sync_all());
+    let written = synced.or_else(|error| match files::cannot_be_synced(&error) {
+        true => Ok(()),
+        false => Err(error),
+    });
     written.map_err(|error| {
         // Half a key would be in the way of a whole one.
         let _ = fs::remove_file(path);

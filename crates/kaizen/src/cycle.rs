@@ -208,7 +208,11 @@ impl Cycle {
     /// Takes the alias from champion `from`, and returns to the one before: the traffic goes with
     /// it. [`ErrorKind::Conflict`] if another version is champion.
     pub async fn rollback(&mut self, from: u32, now: Timestamp, actor: Actor) -> Result<Version> {
-        self.supersede(None, "a person rolled back").await?;
+        let name = &self.policy.model;
+        let holder = self.registry.alias(name, CHAMPION).await?;
+        if holder.is_some_and(|holder| holder.version == from) {
+            self.supersede(None, "a person rolled back").await?;
+        }
         let occurrence = self.occurrence("rollback", now, actor);
         let name = &self.policy.model;
         let version = self.registry.rollback(name, CHAMPION, from, &[], occurrence.clone()).await?;

@@ -112,6 +112,22 @@ async fn a_commit_during_which_the_lock_is_removed_is_not_acknowledged() {
     holds(&meddled, 3).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_lock_that_was_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint.lock");
+    let log = LocalLog::open(dir.path(), signer()).await.unwrap();
+    append(&log, 0).await;
+    // Another writer was stopped while it had it, and somebody removed the file.
+    let stopped = fs::File::open(&path).unwrap();
+    stopped.lock().unwrap();
+    fs::remove_file(&path).unwrap();
+    let entries = [entry(1)];
+    let appending = log.append(&entries, None);
+    let appended = tokio::time::timeout(std::time::Duration::from_secs(20), appending).await;
+    assert_eq!(appended.expect("it waits for nobody").unwrap(), 1..2);
+}
+
 /// Removes the lock of the log for which it signs, and has another writer append so many entries.
 #[derive(Debug)]
 struct Removing {

@@ -58,9 +58,10 @@ pub(super) fn check(
         found.push(missing);
     }
     for id in read.manifests.keys().filter(|id| !listed.contains(*id)) {
-        let needs = spoken.of(id);
-        // What the log speaks of was listed once.
-        let fault = if needs.is_empty() { Fault::Unlisted } else { Fault::Index };
+        let needs = spoken.speaks_of(id);
+        // What the log speaks of was listed once, until a collection is about to remove it.
+        let lacks = !needs.is_empty() && !spoken.is_removed(id);
+        let fault = if lacks { Fault::Index } else { Fault::Unlisted };
         let mut unlisted = problem(blob_file(id), fault, "a manifest that the index does not list");
         (unlisted.digest, unlisted.needed_by) = (Some(*id), needs);
         found.push(unlisted);

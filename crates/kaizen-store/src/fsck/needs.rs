@@ -27,6 +27,14 @@ pub(crate) struct Spoken {
 }
 
 impl Spoken {
+    /// What a log says, if there is one.
+    pub(super) async fn of(log: Option<&dyn AuditLog>) -> Result<Self> {
+        match log {
+            Some(log) => Self::read(log).await,
+            None => Ok(Self::default()),
+        }
+    }
+
     pub(crate) async fn read(log: &dyn AuditLog) -> Result<Self> {
         let mut spoken = Self::default();
         let (mut next, end) = (log.first().await?, log.size().await?);
@@ -62,8 +70,14 @@ impl Spoken {
         old.map(|(digest, removed)| (*digest, *removed)).collect()
     }
 
+    /// Whether the last word on a record is that it was removed.
+    pub(super) fn is_removed(&self, record: &Digest) -> bool {
+        let spoken = self.records.get(record);
+        self.removed.get(record).is_some_and(|removed| spoken.is_none_or(|spoken| spoken < removed))
+    }
+
     /// The last log entry that speaks of a record.
-    pub(super) fn of(&self, record: &Digest) -> Vec<Need> {
+    pub(super) fn speaks_of(&self, record: &Digest) -> Vec<Need> {
         self.records.get(record).map(|index| Need::Entry(*index)).into_iter().collect()
     }
 
@@ -93,8 +107,7 @@ impl Missing {
             }
         }
         for (record, index) in spoken.records.iter().filter(|(id, _)| !blobs.contains_key(*id)) {
-            let is_removed = spoken.removed.get(record).is_some_and(|removed| removed > index);
-            missing.add(record, Need::Entry(*index), is_removed);
+            missing.add(record, Need::Entry(*index), spoken.is_removed(record));
         }
         missing
     }
@@ -130,7 +143,7 @@ pub(super) fn check(
                 fault: Fault::Damaged,
                 digest: Some(*id),
                 detail: format!("it gives {} {} bytes, not {size}", blob.digest, blob.size),
-                needed_by: spoken.of(id),
+                needed_by: spoken.speaks_of(id),
             });
         }
     }

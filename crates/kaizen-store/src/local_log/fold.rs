@@ -52,8 +52,12 @@ impl Inner {
         .await
     }
 
-    /// Removes what writers that were killed had begun. Whoever holds the lock has begun nothing.
+    /// Removes what writers that were killed had begun. Whoever holds the lock has begun nothing;
+    /// but a store in the same directory may have.
     fn remove_drafts(&self) -> Result<()> {
+        if self.dir.join("oci-layout").exists() {
+            return Ok(());
+        }
         let files = files::list(&self.dir)?.into_iter();
         for draft in files.filter(|path| files::is_draft(path)) {
             // It harms nobody if it stays.

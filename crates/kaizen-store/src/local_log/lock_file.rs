@@ -197,17 +197,24 @@ impl LockFile {
     pub(super) fn hold(&self) -> Result<Held<'_>> {
         let turn = self.turns.wait();
         let known = lock(&self.opened).clone();
-        let mut opened = known.map_or_else(|| self.opened(), Ok)?;
-        loop {
-            opened.file.lock().map_err(|error| self.failed(error))?;
-            // Locked is the file that bore the name then. Others lock the one that does now.
-            let now = self.opened()?;
-            if Arc::ptr_eq(&opened, &now) {
-                return Ok(Held { path: &self.path, opened, _turn: turn });
-            }
+        // Mostly nobody has it, and one look at the name is enough.
+        let mut opened = match known.filter(|known| known.file.try_lock().is_ok()) {
+            Some(known) => known,
+            None => self.locked()?,
+        };
+        // Locked is the file that bore the name then. Others lock the one that does now.
+        while !Arc::ptr_eq(&opened, &self.opened()?) {
             opened.file.unlock().map_err(|error| self.failed(error))?;
-            opened = now;
+            opened = self.locked()?;
         }
+        Ok(Held { path: &self.path, opened, _turn: turn })
+    }
+
+    /// Waits for the file that bears the name now.
+    fn locked(&self) -> Result<Arc<Opened>> {
+        let opened = self.opened()?;
+        opened.file.lock().map_err(|error| self.failed(error))?;
+        Ok(opened)
     }
 
     /// The right to write, if nobody else has it just now.

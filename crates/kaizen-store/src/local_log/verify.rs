@@ -120,7 +120,7 @@ impl Seen {
     fn at_one_time(dir: &Path) -> Result<Self> {
         // A log that nobody can write to has no lock, and needs none.
         let lock = files::options().read(true).open(dir.join("checkpoint.lock")).ok();
-        let _kept_off = lock.as_ref().map(|file| keep_off(file, PATIENCE));
+        let mut keeps_off = false;
         let path = dir.join("checkpoint");
         let at_edge = || -> Result<_> {
             let record = lock.as_ref().and_then(|file| said_in(file).ok().flatten());
@@ -128,6 +128,7 @@ impl Seen {
         };
         let mut edge = at_edge()?;
         for _ in 0..TRIES {
+            keeps_off |= lock.as_ref().is_some_and(|file| !keeps_off && keep_off(file, PATIENCE));
             let journal =
                 files::read_whole(&dir.join("journal"), journal::MAX_BYTES)?.unwrap_or_default();
             let mark = files::read_whole(&dir.join(MARK), MARK_BYTES as u64)?;

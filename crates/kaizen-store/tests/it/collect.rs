@@ -469,16 +469,21 @@ async fn a_tombstone_of_what_stays_is_taken_back() {
     assert_eq!(last_word(&log, weights).await, Some(Event::Restored));
 }
 
+/// Takes every manifest out of the index.
+fn unlist(dir: &std::path::Path) {
+    let path = dir.join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["manifests"] = serde_json::json!([]);
+    fs::write(&path, index.to_string()).unwrap();
+}
+
 /// A collection takes a manifest out of the index before it looks whether it was put meanwhile.
 #[tokio::test]
 async fn a_record_that_a_collection_left_unlisted_is_listed_again() {
     let dir = tempfile::tempdir().unwrap();
     let (store, log) = (LocalStore::open(dir.path()).await.unwrap(), MemoryLog::default());
     let id = register(&store, &log, 1).await;
-    let path = dir.path().join("index.json");
-    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    index["manifests"] = serde_json::json!([]);
-    fs::write(&path, index.to_string()).unwrap();
+    unlist(dir.path());
     assert!(store.manifests().await.unwrap().is_empty());
     assert!(!fsck(&store, Some(&log)).await.unwrap().is_sound());
     let at = occurrence(later());
@@ -487,6 +492,22 @@ async fn a_record_that_a_collection_left_unlisted_is_listed_again() {
     collect(&store, &log, &Retention::default(), &at, false).await.unwrap();
     assert_eq!(store.manifests().await.unwrap(), [id]);
     assert!(fsck(&store, Some(&log)).await.unwrap().problems.is_empty());
+
+    // It had its tombstone, and nothing but the put says that it is there again.
+    say(&log, Event::Removed { reason: "garbage: nothing reaches it".into() }, id).await;
+    unlist(dir.path());
+    collect(&store, &log, &Retention::default(), &at, false).await.unwrap();
+    assert_eq!(store.manifests().await.unwrap(), [id]);
+    assert!(fsck(&store, Some(&log)).await.unwrap().problems.is_empty());
+    // One that lost a payload for good is not listed, and stops nothing.
+    store.remove_blob(&Digest::of("weights 1")).await.unwrap();
+    say(&log, Event::Removed { reason: "erased".into() }, Digest::of("weights 1")).await;
+    unlist(dir.path());
+    let garbage = store.put_blob("nobody needs it".into()).await.unwrap();
+    age(dir.path());
+    collect(&store, &log, &Retention::default(), &at, false).await.unwrap();
+    assert!(store.manifests().await.unwrap().is_empty());
+    assert!(!store.contains(&garbage).await.unwrap());
 }
 
 #[tokio::test]

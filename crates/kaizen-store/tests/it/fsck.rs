@@ -1,6 +1,7 @@
 //! Whatever is wrong with a layout is found and named.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -265,6 +266,53 @@ async fn what_is_put_after_the_files_were_listed_is_checked_and_not_missed() {
         assert_eq!((checked.blobs, checked.manifests), (5, 2));
         assert_eq!(checked.is_sound(), !damages, "{:?}", checked.problems);
         assert_eq!(checked.problems.len(), usize::from(damages), "{:?}", checked.problems);
+    }
+}
+
+/// A log after which somebody removes a record, once it was read: from the index, then altogether.
+#[derive(Debug)]
+struct Emptied {
+    inner: MemoryLog,
+    store: LocalStore,
+    id: Digest,
+    /// Whether the collection was stopped between the two.
+    is_stopped: bool,
+}
+
+#[async_trait]
+impl LogDouble for Emptied {
+    fn inner(&self) -> &dyn AuditLog {
+        &self.inner
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        let entries = self.inner.read(indices).await;
+        if self.store.manifests().await?.contains(&self.id) {
+            let removed = said(Event::Removed { reason: "garbage".into() }, self.id);
+            self.inner.append(&[removed], None).await?;
+            let path = self.store.blob_path(&self.id);
+            let bytes = fs::read(&path).unwrap();
+            self.store.remove_manifest(&self.id).await?;
+            if self.is_stopped {
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+        entries
+    }
+}
+
+#[tokio::test]
+async fn what_a_collection_removes_after_it_was_read_is_no_fault() {
+    for is_stopped in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path()).await.unwrap();
+        let inner = MemoryLog::default();
+        let (_, id, _) = fill(&store, &inner).await;
+        let log = Doubled(Emptied { inner, store: store.clone(), id, is_stopped });
+        let checked = fsck(&store, Some(&log)).await.unwrap();
+        assert!(!store.manifests().await.unwrap().contains(&id));
+        assert!(checked.is_sound(), "{:?}", checked.problems);
+        assert_eq!(checked.manifests, 1 + u64::from(is_stopped));
     }
 }
 

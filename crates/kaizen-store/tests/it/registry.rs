@@ -128,6 +128,11 @@ async fn a_model_that_is_registered_is_not_collected_meanwhile() {
     assert_eq!(registry.register(NAME, &old, on(0)).await.unwrap(), 1);
     assert!(store.remove_stale(&[old], before).await.unwrap().is_empty());
     assert!(store.contains(&old).await.unwrap());
+    // One that is a version has its number already, and nothing is put.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let before = store.now().await.unwrap();
+    assert_eq!(registry.register(NAME, &old, on(0)).await.unwrap(), 1);
+    assert_eq!(store.remove_stale(&[old], before).await.unwrap(), [old]);
 }
 
 #[tokio::test]

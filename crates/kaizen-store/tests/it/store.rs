@@ -3,9 +3,12 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use kaizen_core::record::{Image, Release};
-use kaizen_core::{ArtifactStore, Bytes, Digest, ErrorKind, Payload, Records, Silent, stream};
-use kaizen_store::{CopyOptions, LocalStore, copy, read_file};
+use kaizen_core::{
+    ArtifactStore, AuditLog, Bytes, Digest, ErrorKind, Payload, Records, Silent, stream,
+};
+use kaizen_store::{CopyOptions, Ed25519Signer, LocalLog, LocalStore, copy, read_file};
 use kaizen_testkit::artifact_store::release;
+use kaizen_testkit::audit_log::entry;
 use proptest::prelude::*;
 
 #[tokio::test]
@@ -84,6 +87,20 @@ async fn the_index_keeps_what_other_tools_wrote_and_names_the_artifact_type() {
     let ours = entries.iter().find(|entry| entry["digest"] == id.to_string()).unwrap();
     assert_eq!(ours["artifactType"], "application/vnd.kaizen.release.v1+json");
     assert_eq!(store.manifests().await.unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn a_log_in_the_same_directory_leaves_what_a_put_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).await.unwrap();
+    let signer = Arc::new(Ed25519Signer::from_seed("kaizen.test/log", [1; 32]).unwrap());
+    let begun = dir.path().join(".1-0.tmp");
+    fs::write(&begun, "half of an index").unwrap();
+    let log = LocalLog::open(dir.path(), signer.clone()).await.unwrap();
+    log.append(&[entry(0)], None).await.unwrap();
+    store.put(&release(1), &[]).await.unwrap();
+    LocalLog::open(dir.path(), signer).await.unwrap();
+    assert!(begun.exists());
 }
 
 #[tokio::test]

@@ -245,6 +245,23 @@ async fn a_rollback_ends_a_request_that_waits_for_the_log() {
 }
 
 #[tokio::test]
+async fn a_rollback_that_comes_late_ends_no_request() {
+    let world = World::new(Drifting::default()).await;
+    let log = Arc::new(FaultyLog::new(world.log.clone()));
+    let mut process = world.open(log.clone(), 40).await.unwrap();
+    process.cycle.tick(world.day(40)).await.unwrap();
+    process.cycle.retrain(world.day(50), manual()).await.unwrap();
+    process.roll_back(world.day(51)).await;
+    log.fail_nth(3);
+    process.cycle.retrain(world.day(60), manual()).await.unwrap_err();
+    let late = process.cycle.rollback(2, world.day(61), Actor::person("bob")).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "{late}");
+    assert_eq!(world.count(|e| matches!(e, Event::RetrainAbandoned { .. })).await, 0);
+    let tick = process.cycle.tick(world.day(62)).await.unwrap();
+    assert!(tick.retraining.is_some(), "the request was open still");
+}
+
+#[tokio::test]
 async fn the_same_data_twice_changes_nothing() {
     let world = World::new(Drifting::default()).await;
     let mut process = world.open(world.log.clone(), 40).await.unwrap();
