@@ -164,7 +164,8 @@ impl fmt::Display for Lineage {
 /// [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no such record and no
 /// training set names such a source or file; [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt)
 /// if this record cannot be read; [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a
-/// million records in the store, or 100,000 steps.
+/// million records in the store, four million files in the lists of its training sets, or 100,000
+/// steps.
 pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
     LineageIndex::read(store).await?.lineage(id)
 }

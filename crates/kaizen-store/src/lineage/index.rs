@@ -62,11 +62,13 @@ type Reached = (Place, Option<Arc<str>>);
 
 impl LineageIndex {
     /// Reads every record of the store. One that is damaged stands without what it names, and is
-    /// among the [`unreadable`](Self::unreadable).
+    /// among the [`unreadable`](Self::unreadable); so is a training set that lists over a million
+    /// files.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Limit`] beyond a million records; as reading the store.
+    /// [`ErrorKind::Limit`] beyond a million records, or four million files in the lists of all
+    /// training sets; as reading the store.
     pub async fn read(store: &dyn ArtifactStore) -> Result<Self> {
         Ok(Self::of(Reading::start(store).await?.all().await?))
     }
@@ -109,7 +111,8 @@ impl LineageIndex {
 
     /// What it was made from. Above a training set stand the files that it lists itself, whatever
     /// others say of the same source; above a source that is asked for by itself those that any set
-    /// lists of it.
+    /// lists of it. Above a file stands nothing but what sets call a source of the same digest, each
+    /// under its name.
     ///
     /// # Errors
     ///
@@ -159,14 +162,15 @@ impl LineageIndex {
         found.into_iter().collect()
     }
 
-    /// All that has this digest. What is a record says itself what it is.
+    /// All that has this digest. What is a record says itself what it is; what is a file comes before
+    /// what anybody calls a source.
     fn places(&self, id: &Digest) -> Vec<Place> {
         if self.records.contains_key(id) {
             return vec![Place::Record(*id)];
         }
-        let sources = self.listings.of_source(id).iter().copied().map(Place::Source);
+        let sources = self.listings.of_source(id).map(Place::Source);
         let is_file = self.listings.paths(id).next().is_some();
-        sources.chain(is_file.then_some(Place::File(*id))).collect()
+        is_file.then_some(Place::File(*id)).into_iter().chain(sources).collect()
     }
 
     fn digest(&self, place: &Place) -> Digest {
@@ -239,11 +243,17 @@ impl LineageIndex {
         if let Some(why) = self.unreadable.get(id) {
             return Err(Error::corrupt(why.clone()));
         }
-        let (mut steps, mut seen) = (Vec::new(), BTreeSet::from_iter(places.iter().copied()));
+        // What somebody calls a source stands under the name that he gives it, and is not taken for
+        // what the file itself was made from.
+        let asked = if matches!(first, Place::File(_)) { 1 } else { places.len() };
+        let (asked, called) = places.split_at(asked);
+        let (mut steps, mut seen) = (Vec::new(), BTreeSet::from_iter(asked.iter().copied()));
         steps.extend(self.step(&first, None, 0));
+        let called = called.iter().map(|place| (*place, None));
+        let reached = asked.iter().flat_map(&next).chain(called);
         // Several lists of a source may hold the same file.
         let mut once = BTreeSet::new();
-        let reached = places.iter().flat_map(&next).filter(|reached| once.insert(reached.clone()));
+        let reached = reached.filter(|reached| once.insert(reached.clone()));
         let mut waiting: Vec<_> = reached.map(|(place, name)| (place, name, 1)).collect();
         waiting.reverse();
         while let Some((place, name, depth)) = waiting.pop() {

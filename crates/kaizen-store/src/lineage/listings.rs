@@ -10,10 +10,12 @@ use std::sync::Arc;
 use kaizen_core::record::ListedFile;
 use kaizen_core::{Digest, Error, ErrorKind, Result};
 
-/// At most this many files, and at most this many lists.
-const MAX_FILES: usize = 1_000_000;
-/// At most this many files in all lists together, each counted as often as it is listed.
-const MAX_LISTED: usize = 16_000_000;
+/// At most this many files in the lists of one training set, each counted as often as it is listed.
+pub(super) const MAX_OF_SET: usize = 1_000_000;
+/// At most this many files.
+const MAX_FILES: usize = if cfg!(test) { 40 } else { 4_000_000 };
+/// At most this many lists and files in them; sets that say the same share a list.
+const MAX_LISTED: usize = if cfg!(test) { 100 } else { 64_000_000 };
 
 /// A source with the files that were read of it, as some training sets list them. Sets that say
 /// the same share it.
@@ -22,72 +24,75 @@ pub(super) struct Listing {
     /// The digest of what the source gave.
     pub(super) data: Digest,
     pub(super) name: Arc<str>,
-    files: Vec<u32>,
+    files: Arc<[u32]>,
     /// The training sets that say so.
     pub(super) sets: Vec<Digest>,
 }
+
+/// What a list says: a source, its name and its files.
+type Said = (Digest, Arc<str>, Arc<[u32]>);
 
 /// The lists of every training set that was read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listings {
     all: Vec<Listing>,
-    by_source: BTreeMap<Digest, Vec<u32>>,
+    /// Which list says so.
+    known: BTreeMap<Said, u32>,
     /// Files by digest and path.
     files: Vec<(Digest, Arc<str>)>,
     by_file: BTreeMap<(Digest, Arc<str>), u32>,
     /// The lists that each file is in.
     listed_in: Vec<Vec<u32>>,
-    /// Which lists say the same: by source, and by name and files.
-    same: BTreeMap<(Digest, Digest), u32>,
-    /// How many files were listed.
+    /// How many files the lists have, and how many lists there are.
     listed: usize,
 }
 
 impl Listings {
-    /// Takes what a training set says of one of its sources; which list it is. One that is too much
-    /// is [`ErrorKind::Limit`], and leaves what others said as it was.
+    /// Takes what a training set says of one of its sources; which list it is. The caller has seen to
+    /// [`MAX_OF_SET`], so what goes beyond is the fault of all sets together: [`ErrorKind::Limit`],
+    /// which ends the whole question and is put down to none of them.
     pub(super) fn add(
         &mut self,
         set: Digest,
         (name, data): (String, Digest),
         listed: Vec<ListedFile>,
     ) -> Result<u32> {
-        if self.listed + listed.len() > MAX_LISTED || self.all.len() >= MAX_FILES {
-            return Err(too_many());
-        }
-        self.listed += listed.len();
         // A source of one file may have its digest.
         let listed = listed.into_iter().filter(|file| file.digest != data);
-        let files = listed.map(|file| self.file(file)).collect::<Result<Vec<u32>>>()?;
-        let mut said = name.len().to_le_bytes().to_vec();
-        said.extend(name.bytes());
-        said.extend(files.iter().flat_map(|file| file.to_le_bytes()));
+        let files: Arc<[u32]> = listed.map(|file| self.file(file)).collect();
         let next = self.all.len() as u32;
-        let at = *self.same.entry((data, Digest::of(said))).or_insert(next);
+        let list: Said = (data, name.into(), files);
+        let at = *self.known.entry(list.clone()).or_insert(next);
         if at == next {
+            let (data, name, files) = list;
             for file in files.iter().collect::<BTreeSet<_>>() {
                 self.listed_in[*file as usize].push(at);
             }
-            self.by_source.entry(data).or_default().push(at);
-            self.all.push(Listing { data, name: name.into(), files, sets: Vec::new() });
+            self.listed += 1 + files.len();
+            self.all.push(Listing { data, name, files, sets: Vec::new() });
         }
         self.all[at as usize].sets.push(set);
+        if self.files.len() > MAX_FILES || self.listed > MAX_LISTED {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!(
+                    "lineage: over {MAX_FILES} files, or {MAX_LISTED} in the lists of all training sets"
+                ),
+            ));
+        }
         Ok(at)
     }
 
-    fn file(&mut self, file: ListedFile) -> Result<u32> {
+    fn file(&mut self, file: ListedFile) -> u32 {
         let file = (file.digest, Arc::<str>::from(file.path));
         if let Some(at) = self.by_file.get(&file) {
-            return Ok(*at);
-        }
-        if self.files.len() >= MAX_FILES {
-            return Err(too_many());
+            return *at;
         }
         let at = self.files.len() as u32;
         self.by_file.insert(file.clone(), at);
         self.files.push(file);
         self.listed_in.push(Vec::new());
-        Ok(at)
+        at
     }
 
     pub(super) fn get(&self, at: u32) -> &Listing {
@@ -95,8 +100,10 @@ impl Listings {
     }
 
     /// The lists of this source.
-    pub(super) fn of_source(&self, data: &Digest) -> &[u32] {
-        self.by_source.get(data).map_or(&[], Vec::as_slice)
+    pub(super) fn of_source(&self, data: &Digest) -> impl Iterator<Item = u32> {
+        let from = (*data, Arc::from(""), Arc::from([]));
+        let of_source = self.known.range(from..).take_while(move |((of, ..), _)| of == data);
+        of_source.map(|(_, at)| *at)
     }
 
     /// The files in a list with their paths, in its order.
@@ -121,13 +128,67 @@ impl Listings {
         self.by_file.keys().map(|(id, path)| (*id, &**path))
     }
 
-    /// Every source, ordered.
+    /// Every source, as often as there are lists of it.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Digest> {
-        self.by_source.keys()
+        self.all.iter().map(|listing| &listing.data)
     }
 }
 
-fn too_many() -> Error {
-    let message = format!("over {MAX_FILES} files, or {MAX_LISTED} in the lists of training sets");
-    Error::new(ErrorKind::Limit, message)
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kaizen_core::record::TrainingSet;
+    use kaizen_core::{Digest, ErrorKind, Payload, Records as _, Timestamp, media_type};
+    use kaizen_testkit::MemoryStore;
+
+    use crate::LineageIndex;
+
+    /// Stores a training set that lists these files.
+    async fn put(store: &MemoryStore, number: u64, files: std::ops::Range<u32>) -> Digest {
+        let listed: Vec<_> = files
+            .map(|file| serde_json::json!({ "path": file.to_string(), "digest": Digest::of("x") }))
+            .collect();
+        let list = serde_json::json!({ "flights": listed }).to_string();
+        let set = TrainingSet {
+            service: Digest::of("service"),
+            label_view: Digest::of("labels"),
+            sources: BTreeMap::from([("flights".to_owned(), Digest::of("data"))]),
+            cutoff: Timestamp::from_micros(0),
+            rows: number,
+            unlabelled: 0,
+            features: Vec::new(),
+            label: "late".into(),
+            time: "at".into(),
+            coverage: BTreeMap::new(),
+        };
+        store
+            .put(&set, &[Payload::new(TrainingSet::SOURCES, media_type::JSON, list)])
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn sets_that_say_the_same_count_once_and_too_much_of_all_is_the_fault_of_none() {
+        let store = MemoryStore::default();
+        for number in 0..50 {
+            put(&store, number, 0..30).await;
+        }
+        let index = LineageIndex::read(&store).await.unwrap();
+        assert!(index.unreadable().is_empty() && index.files().len() == 30);
+        // Lists of their own, of files that are known: three have fewer than 100, four do not.
+        for (number, most) in [(50, 29), (51, 28)] {
+            put(&store, number, 0..most).await;
+        }
+        assert!(LineageIndex::read(&store).await.is_ok());
+        put(&store, 52, 0..27).await;
+        assert_eq!(LineageIndex::read(&store).await.unwrap_err().kind(), ErrorKind::Limit);
+
+        let store = MemoryStore::default();
+        let mine = put(&store, 0, 0..30).await;
+        put(&store, 1, 30..41).await;
+        assert_eq!(LineageIndex::read(&store).await.unwrap_err().kind(), ErrorKind::Limit);
+        let above = crate::ancestors(&store, &mine).await.unwrap();
+        assert_eq!(above.steps().len(), 32, "it reads no other set");
+    }
 }

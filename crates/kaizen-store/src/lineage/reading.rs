@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kaizen_core::record::{self, TrainingSet};
+use kaizen_core::record::{self, ListedFile, TrainingSet};
 use kaizen_core::{
     ArtifactStore, Bytes, Context as _, Digest, Error, ErrorKind, Manifest, Record as _,
     Records as _, Result, one_line,
 };
 
-use super::listings::Listings;
+use super::listings::{Listings, MAX_OF_SET};
 use crate::closure::{is_own, named_in};
 
 /// At most this many records in an index.
@@ -35,6 +35,16 @@ pub(super) enum Parent {
     Record(Digest, Option<Arc<str>>),
     /// A source, with the files that this training set lists of it.
     Source(u32),
+}
+
+/// A record as it was read: nothing of it has been put in yet.
+#[derive(Default)]
+struct Described {
+    kind: String,
+    /// The records that it names, but for its sources.
+    named: Vec<Digest>,
+    /// The sources of a training set with their names, and the files that it lists of each.
+    sources: Vec<(String, Digest, Vec<ListedFile>)>,
 }
 
 /// What was read so far.
@@ -93,28 +103,37 @@ impl<'a> Reading<'a> {
             let message = format!("lineage: over {MAX_RECORDS} records in the store");
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        let node = match self.describe(id).await {
-            Ok(node) => node,
+        let described = match self.describe(id).await {
+            Ok(described) => described,
             // It was listed, and has been collected since.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if is_its_own_fault(&error) => {
                 let why = format!("{error:#}");
                 tracing::warn!(%id, why, "a record cannot be read");
                 self.unreadable.insert(*id, one_line(&why));
-                Node { kind: UNREADABLE.to_owned(), parents: Vec::new() }
+                Described { kind: UNREADABLE.to_owned(), ..Described::default() }
             }
             Err(error) => return Err(error),
         };
-        self.records.insert(*id, node);
+        let Described { kind, named, sources } = described;
+        let mut parents: Vec<_> = named.into_iter().map(|id| Parent::Record(id, None)).collect();
+        for (name, data, listed) in sources {
+            // A source that is a record says itself what it was made from.
+            parents.push(match self.manifests.contains(&data) {
+                true => Parent::Record(data, Some(name.into())),
+                false => Parent::Source(self.listings.add(*id, (name, data), listed)?),
+            });
+        }
+        self.records.insert(*id, Node { kind, parents });
         Ok(())
     }
 
-    async fn describe(&mut self, id: &Digest) -> Result<Node> {
+    async fn describe(&self, id: &Digest) -> Result<Described> {
         let manifest = match self.store.manifest(id).await {
             // Other tools may share the store, and name their blobs by other digests.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 tracing::debug!(%id, %error, "not ours to read");
-                return Ok(Node { kind: CONTAINER.to_owned(), parents: Vec::new() });
+                return Ok(Described { kind: CONTAINER.to_owned(), ..Described::default() });
             }
             manifest => manifest?,
         };
@@ -144,48 +163,38 @@ impl<'a> Reading<'a> {
         if let Some(body) = body.filter(|_| kind == TrainingSet::KIND) {
             sources = self.sources(id, &manifest, &body).await?;
             // They stand once, with their names.
-            let again: BTreeSet<Digest> = sources.iter().filter_map(record_of).collect();
+            let again: BTreeSet<Digest> = sources.iter().map(|(_, data, _)| *data).collect();
             named.retain(|digest| !again.contains(digest));
         }
-        let named = named.into_iter().map(|id| Parent::Record(id, None));
-        Ok(Node { kind, parents: named.chain(sources).collect() })
+        Ok(Described { kind, named, sources })
     }
 
-    /// The sources of a training set, each with the files that it lists. A source that is a record
-    /// says itself what it was made from.
+    /// The sources of a training set, each with the files that it lists.
     async fn sources(
-        &mut self,
+        &self,
         id: &Digest,
         manifest: &Manifest,
         body: &[u8],
-    ) -> Result<Vec<Parent>> {
+    ) -> Result<Vec<(String, Digest, Vec<ListedFile>)>> {
         let what = || format!("{} {id}", TrainingSet::KIND);
         let set: TrainingSet = serde_json::from_slice(body).context(ErrorKind::Corrupt, what())?;
         let files = TrainingSet::files(self.store, manifest).await;
         let mut files =
             files.map_err(|error| Error::new(error.kind(), what()).with_source(error))?;
-        let mut sources = Vec::new();
-        for (name, data) in set.sources {
-            let listed = files.remove(&name).unwrap_or_default();
-            sources.push(if self.manifests.contains(&data) {
-                Parent::Record(data, Some(name.into()))
-            } else {
-                let at = self.listings.add(*id, (name, data), listed);
-                Parent::Source(at.map_err(|e| Error::new(e.kind(), what()).with_source(e))?)
-            });
+        let listed = files.values().map(Vec::len).sum::<usize>() + set.sources.len();
+        if listed > MAX_OF_SET {
+            let message = format!("{}: over {MAX_OF_SET} sources and files", what());
+            return Err(Error::new(ErrorKind::Limit, message));
         }
-        Ok(sources)
+        let with_files = |(name, data)| {
+            let listed = files.remove(&name).unwrap_or_default();
+            (name, data, listed)
+        };
+        Ok(set.sources.into_iter().map(with_files).collect())
     }
 }
 
-fn record_of(parent: &Parent) -> Option<Digest> {
-    match parent {
-        Parent::Record(id, _) => Some(*id),
-        Parent::Source(_) => None,
-    }
-}
-
-/// Whether the record is at fault, and not the way to it.
+/// Whether the record is at fault, and not the way to it, nor all records together.
 fn is_its_own_fault(error: &Error) -> bool {
     [ErrorKind::Corrupt, ErrorKind::Invalid, ErrorKind::Limit].contains(&error.kind())
 }

@@ -402,6 +402,60 @@ async fn a_list_of_files_without_measure_is_not_read() {
     }
 }
 
+/// A list of this many entries, one file as often as that.
+fn long_list(entries: usize) -> Payload {
+    let entry = format!(r#"{{"path":"","digest":"{}"}}"#, Digest::of("x"));
+    let text = format!(r#"{{"flights":[{}]}}"#, vec![entry; entries].join(","));
+    Payload::new(TrainingSet::SOURCES, media_type::JSON, text)
+}
+
+#[tokio::test]
+async fn a_training_set_with_a_file_too_many_takes_the_files_of_no_other_away() {
+    let store = MemoryStore::default();
+    let set = training_set(BTreeMap::from([("flights".to_owned(), Digest::of("data"))]));
+    let bad = store.put(&set, &[long_list(1_000_000)]).await.unwrap();
+    // It is read before the sound one.
+    let mut sound = None;
+    for rows in 2.. {
+        let set = TrainingSet { rows, ..set.clone() };
+        let list = files(&[("flights", "y", Digest::of("y"))]);
+        let id = store.put(&set, &[list]).await.unwrap();
+        if id > bad {
+            sound = Some(id);
+            break;
+        }
+    }
+    let index = LineageIndex::read(&store).await.unwrap();
+    assert_eq!(index.unreadable().keys().copied().collect::<Vec<_>>(), [bad]);
+    assert!(index.unreadable()[&bad].contains("over 1000000"), "{:?}", index.unreadable());
+    assert_eq!(index.lineage(&sound.unwrap()).unwrap().steps().len(), 3);
+    assert!(index.files().iter().all(|(_, path)| *path == "y"), "of its list nothing is left");
+}
+
+#[tokio::test]
+async fn a_file_that_a_stranger_calls_his_source_stays_a_file() {
+    let store = MemoryStore::default();
+    let (flights, january) = (Digest::of("flights"), Digest::of("january"));
+    let sources = BTreeMap::from([("flights".to_owned(), flights)]);
+    let list = files(&[("flights", "january", january)]);
+    let set = store.put(&training_set(sources), &[list]).await.unwrap();
+    let sources = BTreeMap::from([("evil".to_owned(), january)]);
+    let list = files(&[("evil", "theirs", Digest::of("theirs"))]);
+    let stranger = TrainingSet { rows: 2, ..training_set(sources) };
+    let stranger = store.put(&stranger, &[list]).await.unwrap();
+
+    let shown = lineage(&store, &january).await.unwrap();
+    let [f, j, t] = [flights, january, Digest::of("theirs")].map(|id| id.short());
+    let (set, stranger) = (set.short(), stranger.short());
+    assert_eq!(
+        shown.to_string(),
+        format!(
+            "file {j} january\n  source {j} evil\n    file {t} theirs\nmade of it:\n  source {f} \
+             flights\n    training-set {set}\n  source {j} evil\n    training-set {stranger}\n"
+        )
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
