@@ -145,7 +145,8 @@ fn print(
         out.table(&rows)?;
     }
     // Statements were asked for, and one is listed that cannot be had. A statement may outlive what it
-    // is about, and what is no record of ours, or about something else, nobody has asked for.
+    // is about, and what is no record of ours, about something else, or has a title that climbs, nobody
+    // has asked for.
     let is_lost = |one: &&Skipped| one.link == Link::Referrer && one.reason == SkipReason::Missing;
     match copied.skipped.iter().filter(is_lost).count() {
         0 => Ok(()),
@@ -162,6 +163,7 @@ fn link(link: Link) -> (&'static str, &'static str) {
     match link {
         Link::Subject => ("subject", "what a record is about"),
         Link::Referrer => ("referrer", "a statement"),
+        Link::Parent => ("parent", "what a record was made from"),
         _ => ("other", "a record"),
     }
 }
@@ -172,6 +174,7 @@ fn reason(reason: SkipReason) -> (&'static str, &'static str) {
         SkipReason::Missing => ("missing", "MISSING at the source"),
         SkipReason::NoRecord => ("no_record", "no record that is copied"),
         SkipReason::AboutAnother => ("about_another", "about something else"),
+        SkipReason::Title => ("title", "a layer's title leads out of its folder"),
         _ => ("other", "not copied"),
     }
 }
@@ -179,7 +182,7 @@ fn reason(reason: SkipReason) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use kaizen_core::record::Evaluation;
-    use kaizen_core::{ArtifactStore as _, Records as _, Silent};
+    use kaizen_core::{ArtifactStore as _, Descriptor, Manifest, Records as _, Silent, media_type};
     use kaizen_store::copy;
     use kaizen_testkit::{MemoryLog, MemoryStore, story};
 
@@ -206,6 +209,34 @@ mod tests {
         assert!(text.contains(&line), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
         let skipped = json!([{ "digest": left, "link": "subject", "reason": "missing" }]);
+        assert_eq!(json["skipped"], skipped);
+    }
+
+    #[tokio::test]
+    async fn a_statement_with_a_title_that_climbs_is_named_and_is_no_fault() {
+        let (from, to) = (MemoryStore::default(), MemoryStore::default());
+        let story = story(&from, &MemoryLog::default()).await.unwrap();
+        let id = story.models[0];
+        let blob = from.put_blob("{}".into()).await.unwrap();
+        let blob = Descriptor::new(media_type::JSON, blob, 2);
+        let layer = blob.clone().annotate(media_type::TITLE, "/tmp/scan.json");
+        let mut bad = Manifest::new(blob, vec![layer]);
+        bad.subject = Some(from.describe(&id).await.unwrap());
+        let bad = from.put_manifest(bad.to_bytes().unwrap().into()).await.unwrap();
+        let options = CopyOptions::new().referrers(true);
+        let copied = copy(&from, &to, &id, &options, &Silent).await.unwrap();
+        let shown = |json: bool| {
+            let mut out = String::new();
+            let mut printer = Printer::new(&mut out, json, false);
+            print(&id, "r.example/late", &copied, &mut printer).unwrap();
+            out
+        };
+        let text = shown(false);
+        let line =
+            format!("left out    {bad}, a statement: a layer's title leads out of its folder\n");
+        assert!(text.contains(&line), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
+        let skipped = json!([{ "digest": bad, "link": "referrer", "reason": "title" }]);
         assert_eq!(json["skipped"], skipped);
     }
 }

@@ -112,6 +112,8 @@ pub enum Link {
     Subject,
     /// It is said to be about the record.
     Referrer,
+    /// The record names it, as what it was made from.
+    Parent,
 }
 
 /// Why a digest was left out.
@@ -124,6 +126,8 @@ pub enum SkipReason {
     NoRecord,
     /// It is about something else than the source says.
     AboutAnother,
+    /// It has a layer whose title leads out of its folder.
+    Title,
 }
 
 /// Copies a record with its body, its payloads and what it is a statement about from one store to
@@ -138,13 +142,14 @@ pub enum SkipReason {
 ///
 /// What a record is about comes along if the source has it, as a record or as a blob. It need not be
 /// in the source, and of what is said to be about it only what
-/// is there and is about it comes along; what was left out is in [`Copied::skipped`].
+/// is there and is about it comes along; what was left out is in [`Copied::skipped`]. So is whatever is
+/// reached from the record and has a layer whose title leads out of its folder.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`] if the source lacks the record or a blob; [`ErrorKind::Corrupt`] if the
 /// source gives other bytes, of whatever, or the target keeps other bytes than it is given;
-/// [`ErrorKind::Refused`] for a manifest with a layer whose title leads out of its folder;
+/// [`ErrorKind::Refused`] if the record has a layer whose title leads out of its folder;
 /// [`ErrorKind::Limit`] if there are over 1,000,000 records,
 /// or blobs, those counted that are not there, or their manifests have over 256 MiB. What the target has by then is whole.
 pub async fn copy(

@@ -79,9 +79,6 @@ impl Plan {
                 return Err(too_many(id, "records"));
             }
             let Some((manifest, bytes)) = plan.look(from, &next, why).await? else { continue };
-            // Wherever it comes from: a registry may serve a manifest as a blob, of which it looks
-            // at nothing.
-            manifest.check_titles(&format!("manifest {next}"))?;
             looked.taken.insert(next);
             held += bytes.len();
             if held > MAX_BYTES {
@@ -120,13 +117,21 @@ impl Plan {
             return Ok(None);
         }
         let (link, reason) = match (found, why) {
-            (Found::Manifest(manifest, bytes), Why::About(subject)) => {
-                if manifest.subject.as_ref().is_some_and(|of| of.digest == subject) {
-                    return Ok(Some((manifest, bytes)));
-                }
+            (Found::Manifest(manifest, _), Why::About(subject))
+                if manifest.subject.as_ref().is_none_or(|of| of.digest != subject) =>
+            {
                 (Link::Referrer, SkipReason::AboutAnother)
             }
-            (Found::Manifest(manifest, bytes), _) => return Ok(Some((manifest, bytes))),
+            // Wherever the manifest comes from: a registry looks at none of its titles.
+            (Found::Manifest(manifest, bytes), why) => {
+                match (manifest.check_titles(&format!("manifest {id}")), why) {
+                    (Ok(()), _) => return Ok(Some((manifest, bytes))),
+                    (Err(error), Why::Asked) => return Err(error),
+                    (Err(_), Why::Named) => (Link::Parent, SkipReason::Title),
+                    (Err(_), Why::Subject(_)) => (Link::Subject, SkipReason::Title),
+                    (Err(_), Why::About(_)) => (Link::Referrer, SkipReason::Title),
+                }
+            }
             (Found::Missing, Why::Asked) => {
                 return Err(Error::not_found(format!("manifest {id}: not in the store")));
             }

@@ -97,25 +97,36 @@ async fn sizes_that_add_up_to_more_than_there_are_numbers_are_counted_as_far_as_
 }
 
 #[tokio::test]
-async fn a_title_that_climbs_is_refused_wherever_the_manifest_comes_from() {
+async fn a_title_that_climbs_is_refused_where_it_was_asked_for_and_else_left_out() {
     for title in ["../../etc/cron.d/x", "/etc/passwd", "a\\..\\b", ""] {
         let from = MemoryStore::default();
-        let layer = |manifest: &mut Manifest| {
+        let (id, _) = with_layer(&from, |_| ()).await;
+        let subject = from.describe(&id).await.unwrap();
+        let climbing = |manifest: &mut Manifest| {
             manifest.layers[0].annotations.insert(media_type::TITLE.into(), title.into());
+            manifest.subject = Some(subject);
         };
-        let (bad, _) = with_layer(&from, layer).await;
+        let (bad, _) = with_layer(&from, climbing).await;
+        let to = MemoryStore::default();
+        let error = copy(&from, &to, &bad, &CopyOptions::new(), &Silent).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&bad.hex()));
+        assert!(to.blobs().await.unwrap().is_empty(), "nothing has travelled");
+        // What others say, or name, ends no copy of what was asked for.
         let subject = from.describe(&bad).await.unwrap();
         let (about, _) = with_layer(&from, |manifest| manifest.subject = Some(subject)).await;
         let made = from.put(&release(bad), &[]).await.unwrap();
-        for (id, options) in [
-            (bad, CopyOptions::new()),
-            (about, CopyOptions::new()),
-            (made, CopyOptions::new().parents(true)),
+        for (id, options, link) in [
+            (id, CopyOptions::new().referrers(true), Link::Referrer),
+            (about, CopyOptions::new(), Link::Subject),
+            (made, CopyOptions::new().parents(true), Link::Parent),
         ] {
             let to = MemoryStore::default();
-            let error = copy(&from, &to, &id, &options, &Silent).await.unwrap_err();
-            assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&bad.hex()));
-            assert!(to.blobs().await.unwrap().is_empty(), "nothing has travelled");
+            let copied = copy(&from, &to, &id, &options, &Silent).await.unwrap();
+            assert_eq!(copied.manifests, [id]);
+            let [skipped] = &copied.skipped[..] else { panic!("{:?}", copied.skipped) };
+            let reason = SkipReason::Title;
+            assert_eq!((skipped.digest, skipped.link, skipped.reason), (bad, link, reason));
+            assert!(!to.contains(&bad).await.unwrap());
         }
         // What nobody would copy is not put in the first place.
         let payload = Payload::new(title, media_type::JSON, "{}");
