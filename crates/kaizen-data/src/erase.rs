@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use kaizen_core::record::{Count, Erasure, Occurrence};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Digest, Entry, Error, ErrorKind, Event, OperationId, Record as _,
-    Records as _, Result, record,
+    ArtifactStore, AuditLog, Context as _, Digest, Entry, Error, ErrorKind, Event, Manifest,
+    OperationId, Record as _, Records as _, Result, record,
 };
 use kaizen_table::Source;
 
@@ -225,12 +225,8 @@ impl Erase<'_> {
     /// counts most.
     async fn begun(&self, operation: &OperationId, keys: &[String]) -> Result<Option<Erasure>> {
         let mut begun: Option<Erasure> = None;
-        for id in self.artifacts.manifests().await? {
-            let manifest = self.artifacts.manifest(&id).await?;
-            if manifest.artifact_type != Some(record::artifact_type(Erasure::KIND)) {
-                continue;
-            }
-            let other = self.artifacts.get::<Erasure>(&id).await?.record;
+        for (id, manifest) in self.records_of(Erasure::KIND).await? {
+            let Some(other) = self.receipt(&id, &manifest).await? else { continue };
             if other.occurrence.operation != *operation {
                 continue;
             }
@@ -242,6 +238,28 @@ impl Erase<'_> {
             }
         }
         Ok(begun)
+    }
+
+    /// Reads a receipt, unless it is none that an attempt has kept: anybody may put something there
+    /// under that name, and a pull brings it along. Bytes that are not those of their digest are an
+    /// error: they may have been a receipt of ours, and its counts would be lost. Whether the log
+    /// speaks of a receipt is of no matter here, for it names none of an attempt that was cut off.
+    async fn receipt(&self, id: &Digest, manifest: &Manifest) -> Result<Option<Erasure>> {
+        let digest = &manifest.config.digest;
+        let found = match self.artifacts.get_bounded(digest, record::MAX_BODY_BYTES).await {
+            Ok(body) => {
+                digest.check(&body, &format!("body of {} {id}", Erasure::KIND))?;
+                serde_json::from_slice(&body).context(ErrorKind::Corrupt, "no receipt")
+            }
+            Err(error) if [ErrorKind::NotFound, ErrorKind::Limit].contains(&error.kind()) => {
+                Err(error)
+            }
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = &found {
+            tracing::warn!(%id, error = %format!("{error:#}"), "passed over as no receipt of an erasure");
+        }
+        Ok(found.ok())
     }
 
     /// Keeps the receipt as it stands, for an attempt that goes on. It is not in the log: so far it

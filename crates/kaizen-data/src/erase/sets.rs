@@ -147,15 +147,30 @@ impl Erase<'_> {
 
     /// Every stored training set with its manifest, ordered by digest.
     async fn training_sets(&self) -> Result<Vec<(Digest, Manifest)>> {
-        let kind = record::artifact_type(TrainingSet::KIND);
-        let mut sets = Vec::new();
+        self.records_of(TrainingSet::KIND).await
+    }
+
+    /// Every stored record of a kind with its manifest, ordered by digest. A manifest that is damaged
+    /// ends it, for it may be one of them; one of another tool is not ours to read, and one that was
+    /// collected meanwhile holds nobody.
+    pub(super) async fn records_of(&self, kind: &str) -> Result<Vec<(Digest, Manifest)>> {
+        let kind = record::artifact_type(kind);
+        let mut records = Vec::new();
         for id in self.artifacts.manifests().await? {
-            let manifest = self.artifacts.manifest(&id).await?;
-            if manifest.artifact_type.as_deref() == Some(&kind) {
-                sets.push((id, manifest));
+            match self.artifacts.manifest(&id).await {
+                Ok(manifest) if manifest.artifact_type.as_deref() == Some(&kind) => {
+                    records.push((id, manifest));
+                }
+                Ok(_) => {}
+                Err(error)
+                    if [ErrorKind::Unsupported, ErrorKind::NotFound].contains(&error.kind()) =>
+                {
+                    tracing::debug!(%id, %error, "no record of ours");
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(sets)
+        Ok(records)
     }
 }
 

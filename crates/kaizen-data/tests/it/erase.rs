@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
-use kaizen_core::record::{Count, Erasure, Occurrence, TrainingSet};
+use kaizen_core::record::{Count, Erasure, Occurrence, TrainingSet, artifact_type, body_type};
 use kaizen_core::{
-    ArtifactStore, AuditLog, Bytes, Digest, Entry, ErrorKind, Event, Records as _, Result, Silent,
-    Timestamp,
+    ArtifactStore, AuditLog, ByteStream, Bytes, Descriptor, Digest, Entry, ErrorKind, Event,
+    Manifest, Record as _, Records as _, Result, Silent, Timestamp, async_trait, media_type,
+    stream,
 };
 use kaizen_data::{Erase, FeatureStore, Online, TrainingData};
 use kaizen_table::{FeatureService, OnlineEntry, OnlineStore, Source, with_column};
+use kaizen_testkit::{Doubled, StoreDouble};
 
 use crate::cases::instants;
 use crate::customers::*;
@@ -305,5 +307,74 @@ async fn a_training_set_that_came_back_stays_until_somebody_in_it_is_erased() {
         assert_eq!(removals(world.entries().await), count, "{operation}");
         assert!(!world.artifacts.contains(&rows).await.unwrap());
         kept.save(&world.artifacts).await.unwrap();
+    }
+}
+
+/// A store in which others have put things, too.
+#[derive(Debug)]
+struct Shared<'a> {
+    store: &'a dyn ArtifactStore,
+    /// What is listed as manifests besides.
+    listed: Vec<Digest>,
+    /// Of this blob it gives other bytes.
+    damaged: Option<Digest>,
+}
+
+#[async_trait]
+impl StoreDouble for Shared<'_> {
+    fn inner(&self) -> &dyn ArtifactStore {
+        self.store
+    }
+
+    async fn manifests(&self) -> Result<Vec<Digest>> {
+        let mut all = self.store.manifests().await?;
+        all.extend(&self.listed);
+        Ok(all)
+    }
+
+    async fn get_stream(&self, digest: &Digest) -> Result<ByteStream> {
+        match self.damaged == Some(*digest) {
+            true => Ok(stream::chunked("x".into(), 1)),
+            false => self.store.get_stream(digest).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_others_put_into_the_store_stops_no_erasure() {
+    let world = World::new().await;
+    let erase = async |store: &Doubled<Shared<'_>>| {
+        let (features, online) = (&world.features, [&world.online]);
+        let erase = Erase { features, online: &online, artifacts: store, log: &world.log };
+        erase.forget(&customer(ERASED), occurrence(600), "request 17").await
+    };
+    let mut store = Doubled(Shared { store: &world.artifacts, listed: vec![], damaged: None });
+    // Damage may be to a training set that holds the customer, or to a receipt of this operation.
+    store.listed = vec![world.artifacts.put_blob("damaged".into()).await.unwrap()];
+    assert_eq!(erase(&store).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let body = world.artifacts.put_blob(r#"{"no":"receipt"}"#.into()).await.unwrap();
+    for size in [16, 1, 1 << 40] {
+        let config = Descriptor::new(body_type(Erasure::KIND), body, size);
+        let mut foreign = Manifest::new(config, Vec::new());
+        foreign.artifact_type = Some(artifact_type(Erasure::KIND));
+        let bytes = foreign.to_bytes().unwrap().into();
+        world.artifacts.put_manifest(bytes).await.unwrap();
+    }
+    (store.listed, store.damaged) = (vec![], Some(body));
+    assert_eq!(erase(&store).await.unwrap_err().kind(), ErrorKind::Corrupt);
+
+    // An image of another tool, and what was collected after it was listed.
+    let blob = format!(r#"{{"mediaType":"a/b","digest":"sha512:{}","size":2}}"#, "0".repeat(128));
+    let kind = media_type::MANIFEST;
+    let other =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{blob},"layers":[{blob}]}}"#);
+    let other = world.artifacts.put_blob(other.into()).await.unwrap();
+    (store.listed, store.damaged) = (vec![other, Digest::of("collected meanwhile")], None);
+    let receipt = erase(&store).await.unwrap();
+    let record = world.artifacts.get::<Erasure>(&receipt).await.unwrap().record;
+    assert_eq!((record.training_sets.len(), &record.sources["spending"]), (3, &Count(3)));
+    for old in &world.with {
+        let gone = TrainingData::load(&world.artifacts, old).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     }
 }
