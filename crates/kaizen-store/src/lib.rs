@@ -56,7 +56,6 @@ mod collect;
 mod copy;
 #[cfg(test)]
 mod crash;
-mod evaluated;
 mod files;
 mod fsck;
 mod hashes;
@@ -87,7 +86,6 @@ mod witness;
 
 pub use collect::{Collected, Retention, collect};
 pub use copy::{Copied, CopyOptions, Link, SkipReason, Skipped, copy};
-pub use evaluated::Evaluated;
 pub use fsck::{Checked, Fault, Layout, Need, Problem, fsck};
 pub use lineage::{
     Lineage, LineageIndex, LineageStep, Said, ancestors, children, descendants, lineage,

@@ -1,5 +1,6 @@
 //! Names, versions, aliases and tags of models: a fold over the audit log.
 
+mod evaluated;
 mod fold;
 mod search;
 mod snapshot;
@@ -16,6 +17,7 @@ use kaizen_core::{
 };
 use tokio::sync::Mutex;
 
+use evaluated::Evaluated;
 pub(crate) use fold::Fold;
 pub use search::Search;
 pub(crate) use snapshot::latest as latest_snapshot;
@@ -54,6 +56,8 @@ pub struct Registry {
     log: Arc<dyn AuditLog>,
     /// `None` before the log was first read.
     fold: Mutex<Option<Fold>>,
+    /// As far as the log was read for it, which a search by a metric does.
+    evaluated: Mutex<Arc<Evaluated>>,
 }
 
 /// What a change comes to, given the state that it meets.
@@ -67,7 +71,7 @@ enum Step<T> {
 impl Registry {
     /// The registry that this log tells of, with its models in this store.
     pub fn new(store: Arc<dyn ArtifactStore>, log: Arc<dyn AuditLog>) -> Self {
-        Self { store, log, fold: Mutex::default() }
+        Self { store, log, fold: Mutex::default(), evaluated: Mutex::default() }
     }
 
     /// Makes a model the next version of `name`, and gives its number. A model that is a version

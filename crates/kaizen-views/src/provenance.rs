@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaizen_core::record::{Model, TrainingSet};
+use kaizen_core::record::{Evaluation, Model, TrainingSet};
 use kaizen_core::{
     ArtifactStore, AuditLog, Context, Digest, ErrorKind, Event, OperationId, Records, Result,
     Signer, Timestamp,
 };
-use kaizen_store::Evaluated;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -173,7 +172,9 @@ pub async fn provenance(
 ) -> Result<Statement<Provenance>> {
     let record = store.get::<Model>(model).await?.record;
     let set = store.get::<TrainingSet>(&record.training_set).await?;
-    let about = BTreeSet::from([*model, record.training_set]);
+    let statements = store.referrers(model).await?;
+    let itself = [*model, record.training_set];
+    let about: BTreeSet<Digest> = statements.iter().copied().chain(itself).collect();
     let said = gather::entries_about(log, &about).await?;
     let first = |id: &Digest, event: Event| {
         said.get(id)?.iter().map(|(_, entry)| entry).find(|entry| entry.event == event)
@@ -183,8 +184,13 @@ pub async fn provenance(
         format!("model {model}: the log has no entry of its training"),
     )?;
     let started = first(&record.training_set, Event::DataSnapshot).unwrap_or(trained);
-    let evaluations = Evaluated::read(log).await?.of(store, model).await?;
-    let byproducts = evaluations.iter().map(|e| Resource::new("", "evaluation", &e.id)).collect();
+    let mut byproducts = Vec::new();
+    for id in &statements {
+        // What has no entry has not happened, whoever put the statement there.
+        if first(id, Event::Evaluated).is_some() && store.find::<Evaluation>(id).await?.is_some() {
+            byproducts.push(Resource::new("", "evaluation", id));
+        }
+    }
 
     let mut dependencies =
         vec![Resource::new("training-set", "training-set", &record.training_set)];

@@ -1,13 +1,14 @@
 //! Looking for versions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kaizen_core::record::Model;
 use kaizen_core::{ArtifactStore, Digest, Records as _, Result};
 
+use super::evaluated::Evaluated;
 use super::fold::Fold;
 use super::{Registry, VersionState};
-use crate::evaluated::Evaluated;
 
 /// What to look for; every condition that is set must hold.
 ///
@@ -172,9 +173,9 @@ const NO_BOUNDS: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 impl Registry {
     /// The versions that fit, by name and number. Records are read only if an algorithm or a
     /// metric is asked for, and only of the versions that fit all else. A version whose records were
-    /// collected is known by what the log says of it: it fits neither. For a metric the log is read
-    /// once, and only evaluations that it knows count: of a log that was pruned, those whose entries
-    /// are left.
+    /// collected is known by what the log says of it: it fits neither. For a metric only
+    /// evaluations that the log knows count: of a log that was pruned, those whose entries are left.
+    /// The first such search reads the log, and each later one what is new in it.
     ///
     /// # Errors
     ///
@@ -182,8 +183,8 @@ impl Registry {
     pub async fn search(&self, search: &Search) -> Result<Vec<VersionState>> {
         let candidates = search.candidates(&*self.current().await?);
         let evaluated = match candidates.is_empty() || search.metrics.is_empty() {
-            true => Evaluated::default(),
-            false => Evaluated::read(self.log.as_ref()).await?,
+            true => Arc::default(),
+            false => self.evaluated().await?,
         };
         let mut found = Vec::new();
         for state in candidates {
@@ -195,5 +196,12 @@ impl Registry {
             }
         }
         Ok(found)
+    }
+
+    /// The evaluations that the log knows now.
+    async fn evaluated(&self) -> Result<Arc<Evaluated>> {
+        let mut evaluated = self.evaluated.lock().await;
+        Arc::make_mut(&mut evaluated).read_on(self.log.as_ref()).await?;
+        Ok(Arc::clone(&evaluated))
     }
 }

@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kaizen_core::record::{Evaluation, Model, TrainingSet, artifact_type};
 use kaizen_core::{
-    ArtifactStore as _, AuditLog as _, Descriptor, ErrorKind, Event, Manifest, Record as _,
-    Records as _, media_type,
+    ArtifactStore as _, AuditLog, Descriptor, Entry, ErrorKind, Event, Manifest, Record as _,
+    Records as _, Result, async_trait, media_type,
 };
 use kaizen_store::Ed25519Signer;
-use kaizen_testkit::{MemoryLog, Story};
+use kaizen_testkit::{Doubled, LogDouble, MemoryLog, Story};
 use kaizen_views::{Builder, Envelope, OpenLineage, Provenance, Statement, provenance};
 
 use crate::World;
@@ -81,6 +84,32 @@ async fn a_statement_that_the_log_does_not_know_is_not_signed_and_stops_nothing(
     store.put_manifest(bad.to_bytes().unwrap().into()).await.unwrap();
     assert_eq!(store.referrers(model).await.unwrap().len(), 4, "with the decision");
     assert_eq!(statement(&world).await, before);
+}
+
+/// A log that counts the entries that are read of it.
+#[derive(Debug)]
+struct Counting(Arc<MemoryLog>, AtomicU64);
+
+#[async_trait]
+impl LogDouble for Counting {
+    fn inner(&self) -> &dyn AuditLog {
+        &*self.0
+    }
+
+    async fn read(&self, indices: Range<u64>) -> Result<Vec<Entry>> {
+        self.1.fetch_add(indices.end - indices.start, Ordering::SeqCst);
+        self.0.read(indices).await
+    }
+}
+
+#[tokio::test]
+async fn provenance_reads_the_log_once() {
+    let world = World::new().await;
+    let log = Doubled(Counting(world.log.clone(), AtomicU64::new(0)));
+    let builder = Builder::new("https://example.com/trainer");
+    let said = provenance(&*world.store, &log, &world.story.models[0], builder).await.unwrap();
+    assert_eq!(said.predicate.run_details.byproducts.len(), 1);
+    assert_eq!(log.1.load(Ordering::SeqCst), world.log.size().await.unwrap());
 }
 
 #[tokio::test]
