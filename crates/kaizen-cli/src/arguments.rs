@@ -211,7 +211,7 @@ pub(crate) struct Proof {
     /// Check the proof in this file; no log is needed.
     #[arg(long, value_name = "FILE", requires = "entry", conflicts_with_all = ["index", "about"])]
     pub(crate) check: Option<PathBuf>,
-    /// The file of the entry whose proof is checked, as JSON.
+    /// The file of the entry whose proof is checked: as JSON, or as `proof --json` printed it.
     #[arg(long, value_name = "FILE")]
     pub(crate) entry: Option<PathBuf>,
 }

@@ -27,7 +27,12 @@ impl Place {
                 None => key.into(),
             });
         }
-        keys.ok_or_else(|| asked("the public key of the log: give --key or KAIZEN_KEY"))
+        keys.ok_or_else(|| {
+            asked(
+                "the public key of the log (NAME+HASH+KEY, as `LocalLog::key` shows it, or a file \
+                 with it): give --key or KAIZEN_KEY",
+            )
+        })
     }
 
     /// Which witnesses must have cosigned.
@@ -71,10 +76,14 @@ impl Place {
 
     /// That there is a store: opening one that is not there would make it.
     pub(crate) fn check_store(&self) -> Result<()> {
-        if self.store.join("oci-layout").is_file() {
-            return Ok(());
+        let store = self.store.display();
+        match ["oci-layout", "blobs"].map(|name| self.store.join(name).exists()) {
+            [true, _] => Ok(()),
+            [false, true] => Err(Error::corrupt(format!(
+                "store {store}: it has blobs, and no file `oci-layout`"
+            ))),
+            [false, false] => Err(Error::not_found(format!("store {store}: there is none"))),
         }
-        Err(Error::not_found(format!("store {}: there is none", self.store.display())))
     }
 
     pub(crate) async fn store(&self) -> Result<Arc<dyn ArtifactStore>> {

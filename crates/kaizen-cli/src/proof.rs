@@ -2,7 +2,8 @@
 
 use kaizen_core::{AuditLog as _, Context, Entry, Error, ErrorKind, Result};
 use kaizen_store::TlogProof;
-use serde_json::json;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 
 use crate::arguments::{Place, Proof, digits};
 use crate::failed::{Blame as _, Failed, asked};
@@ -71,6 +72,17 @@ async fn last_about(log: &kaizen_store::LocalLog, about: &str) -> Result<u64, Fa
     Err(Error::not_found(format!("`{about}`: the log has no entry about it")).into())
 }
 
+/// The entry that a file holds: by itself, as `proof --json` gives it, or as `log show --json` does
+/// that shows no other.
+fn entry_in(text: &str) -> serde_json::Result<Entry> {
+    let whole: Value = serde_json::from_str(text)?;
+    let shown = match &whole {
+        Value::Array(all) if all.len() == 1 => &all[0],
+        _ => &whole,
+    };
+    Entry::deserialize(shown.get("entry").unwrap_or(shown))
+}
+
 /// Checks a proof with the entry and the public key alone: no log is needed.
 fn check(
     place: &Place,
@@ -89,7 +101,7 @@ fn check(
     })?;
     // As people may have laid it out; what the log hashes is its own form.
     let text = open::read_text(entry_file, 4 * Entry::MAX_BYTES as u64)?;
-    let entry: Entry = serde_json::from_str(&text)
+    let entry = entry_in(&text)
         .context(ErrorKind::Corrupt, format!("{}: not a log entry", entry_file.display()))?;
     let proven = proof.verify(&entry.to_bytes()?, &keys, &witnesses)?;
     let cosigned = &proven.cosignatures;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kaizen_core::{ArtifactStore, AuditLog, Digest, Error, Result};
+use kaizen_core::{ArtifactStore, AuditLog, Context as _, Digest, Error, ErrorKind, Result};
 use kaizen_store::{Lineage, LineageIndex, LineageStep, Registry};
 
 use crate::arguments::{Lineage as Asked, Place, digits};
@@ -28,7 +28,14 @@ pub(crate) async fn lineage(
         lineage = lineage.with_log(log.as_ref()).await?;
     }
     if out.is_json() {
-        return Ok(out.json(&lineage)?);
+        let mut shown = serde_json::to_value(&lineage).context(ErrorKind::Internal, "as JSON")?;
+        // What was not asked for is left out, as in text.
+        for (asked, other) in [(wanted.up, "descendants"), (wanted.down, "ancestors")] {
+            if let (true, Some(fields)) = (asked, shown.as_object_mut()) {
+                fields.remove(other);
+            }
+        }
+        return Ok(out.json(&shown)?);
     }
     Ok(print(&lineage, wanted, out)?)
 }

@@ -115,9 +115,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)?;
         if f.alternate() {
+            let mut shown = self.0.to_string();
             let mut source = self.0.source();
             while let Some(cause) = source {
-                write!(f, ": {cause}")?;
+                let text = cause.to_string();
+                // Many a message ends with its cause.
+                if !shown.ends_with(&text) {
+                    write!(f, ": {text}")?;
+                    shown = text;
+                }
                 source = cause.source();
             }
         }
@@ -177,5 +183,12 @@ mod tests {
         assert_eq!(format!("{error:#}"), "column `delay`: no such file");
         assert_eq!(format!("{error:?}"), "Invalid: column `delay`\n  caused by: no such file");
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn what_a_message_says_already_is_not_said_again() {
+        let cause = Error::corrupt("signature by `x`").with_source(Error::corrupt("too short"));
+        let error = Error::corrupt("checkpoint: signature by `x`").with_source(cause);
+        assert_eq!(format!("{error:#}"), "checkpoint: signature by `x`: too short");
     }
 }

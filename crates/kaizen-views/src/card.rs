@@ -70,9 +70,11 @@ pub struct ModelCard {
     pub files: BTreeMap<String, usize>,
     /// The evaluations of it that the log knows, oldest first.
     pub evaluations: Vec<Evaluation>,
+    /// How many more the log knows that are not in the store.
+    pub lost_evaluations: usize,
     /// The decisions about it, oldest first.
     pub decisions: Vec<Gated>,
-    /// The moves of aliases to it, oldest first.
+    /// The moves of aliases to it and from it, oldest first.
     pub moves: Vec<(String, AliasMove)>,
     /// Where it was deployed, oldest first.
     pub deployments: Vec<Deployed>,
@@ -169,9 +171,10 @@ impl ModelCard {
         };
         let mut moves = Vec::new();
         for alias in registry.aliases(name).await?.into_keys() {
-            let to_it = registry.history(name, &alias).await?.into_iter();
-            let to_it = to_it.filter(|moved| moved.to.version == version);
-            moves.extend(to_it.map(|moved| (alias.clone(), moved)));
+            let history = registry.history(name, &alias).await?.into_iter();
+            let of_it = history
+                .filter(|moved| [Some(moved.to.version), moved.from].contains(&Some(version)));
+            moves.extend(of_it.map(|moved| (alias.clone(), moved)));
         }
         moves.sort_by_key(|(_, moved)| moved.index);
         let told = Told::of(store, log, &id).await?;
@@ -180,6 +183,7 @@ impl ModelCard {
             data,
             files,
             evaluations: told.evaluations,
+            lost_evaluations: told.lost_evaluations,
             decisions: told.decisions,
             moves,
             deployments: told.deployments,
@@ -242,6 +246,7 @@ impl ModelCard {
 #[derive(Default)]
 struct Told {
     evaluations: Vec<Evaluation>,
+    lost_evaluations: usize,
     decisions: Vec<Gated>,
     deployments: Vec<Deployed>,
     alarms: Vec<Drifted>,
@@ -254,7 +259,10 @@ impl Told {
         let (mut entries, size) = (Vec::<Entry>::new(), log.size().await?);
         gather::entries(log, 0..size, |_, entry| {
             let deployed = matches!(entry.event, Event::Deployed { .. });
-            if deployed || about.contains(&entry.subject) {
+            // One that is lost refers to nothing any more.
+            let evaluated =
+                entry.event == Event::Evaluated && entry.evidence.first() == Some(model);
+            if deployed || evaluated || about.contains(&entry.subject) {
                 entries.push(entry);
             }
         })
@@ -278,7 +286,13 @@ impl Told {
     ) -> Result<()> {
         let id = entry.subject;
         match entry.event {
-            Event::Evaluated => self.evaluations.extend(remembered(store, &id).await?),
+            Event::Evaluated => match remembered(store, &id).await? {
+                None => self.lost_evaluations += 1,
+                Some(evaluation) => {
+                    let evaluation: Evaluation = evaluation;
+                    self.evaluations.extend((evaluation.model == *model).then_some(evaluation));
+                }
+            },
             Event::Decided { .. } => {
                 let Some(decision) = remembered::<Decision>(store, &id).await? else {
                     return Ok(());
@@ -336,6 +350,14 @@ async fn weight_of(
         }
     }
     Ok(weight)
+}
+
+/// What a card says where it has no evaluation.
+fn no_evaluation(lost: usize) -> String {
+    match lost {
+        0 => "The log knows of no evaluation.".to_owned(),
+        lost => format!("The log knows of {lost} evaluations, and the store has none of them."),
+    }
 }
 
 /// What an alias's move was.

@@ -263,6 +263,10 @@ async fn lineage_leads_from_a_prediction_to_the_source_file_and_back() {
         "{kinds:?}"
     );
     assert_eq!(place.json(&["lineage", "late@champion"])["ancestors"][0]["kind"], "model");
+    for (asked, other) in [("--up", "descendants"), ("--down", "ancestors")] {
+        let json = place.json(&["lineage", "late@champion", asked]);
+        assert!(json.get(other).is_none() && !json.as_object().unwrap().is_empty(), "{json}");
+    }
     let (code, said) = place.refused(&["lineage", "nothing"]);
     assert!(code == 1 && said.contains("`nothing`: nothing has this name"), "{said}");
 
@@ -318,6 +322,8 @@ async fn a_store_is_checked_and_what_is_wrong_is_named() {
     assert!(found.contains(&hex) && found.contains("DAMAGED"), "{found}");
     let (_, said) = place.refused(&["fsck", "--store", "nowhere"]);
     assert!(said.contains("store nowhere: there is none"), "{said}");
+    std::fs::remove_file(place.dir.path().join("store/oci-layout")).unwrap();
+    assert!(place.refused(&["fsck"]).1.contains("no file `oci-layout`"));
 }
 
 #[tokio::test]
@@ -505,6 +511,12 @@ async fn a_proof_is_made_of_the_log_and_checked_without_it() {
     let text = place.text(&check);
     assert!(text.contains("6 of 22") && text.contains("proven"), "{text}");
     assert_eq!(place.json(&check)["origin"], "example.com/models");
+    // The entry may be what the command printed.
+    let shown = place.json(&["log", "show", "--from", "6", "--count", "1"]);
+    for printed in [json.to_string(), shown.to_string()] {
+        write("entry.json", &printed);
+        assert_eq!(place.json(&check)["index"], "6");
+    }
 
     write(
         "entry.json",

@@ -199,13 +199,21 @@ impl Inner {
             let message = format!("{}: it changes all the time", self.shown());
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        if read.is_some() {
-            *known = read;
-        }
-        let state = known.as_mut().ok_or_else(unread)?;
-        if let Some((additions, head, end)) = added {
-            state.go_on(additions, head, end);
-        }
+        // A commit that is damaged would hide those after it, which nobody else tells of.
+        let state = match read {
+            Some(state) => {
+                self.is_torn(&state)?;
+                known.insert(state)
+            }
+            None => {
+                let state = known.as_mut().ok_or_else(unread)?;
+                if let Some((additions, head, end)) = added {
+                    state.go_on(additions, head, end);
+                }
+                self.is_torn(state)?;
+                state
+            }
+        };
         record.map_or(Ok(()), |record| self.holds(state, &record.committed))
     }
 

@@ -6,7 +6,7 @@ use kaizen_store::LineageStep;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::markdown::interval;
-use super::{Gated, ModelCard, count, number};
+use super::{Gated, ModelCard, count, no_evaluation, number};
 
 const STYLE: &str = include_str!("card.css");
 /// The width of the drawing of an interval, in its own units.
@@ -109,7 +109,7 @@ impl ModelCard {
 
     fn metrics(&self) -> Markup {
         let Some(evaluation) = self.evaluation() else {
-            return html! { section { h2 { "Metrics" } p { "The log knows of no evaluation." } } };
+            return html! { section { h2 { "Metrics" } p { (no_evaluation(self.lost_evaluations)) } } };
         };
         let comparison = evaluation.comparison.as_ref();
         html! {

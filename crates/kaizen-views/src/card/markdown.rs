@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use kaizen_core::one_line;
 use kaizen_core::record::Estimate;
 
-use super::{ModelCard, change, count, number};
+use super::{ModelCard, change, count, no_evaluation, number};
 
 impl ModelCard {
     /// The card in Markdown (CommonMark with tables). Texts of people are escaped.
@@ -70,7 +70,7 @@ impl ModelCard {
     fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\n## Metrics\n")?;
         let Some(evaluation) = self.evaluation() else {
-            return writeln!(out, "The log knows of no evaluation.");
+            return writeln!(out, "{}", no_evaluation(self.lost_evaluations));
         };
         let percent = number(evaluation.confidence * 100.0);
         let (rows, units) = (count(evaluation.rows), evaluation.units);
@@ -155,7 +155,8 @@ impl ModelCard {
         )?;
         writeln!(out, "| source | files | digest |\n|---|---|---|")?;
         for (source, digest) in &data.sources {
-            let files = self.files.get(source).copied().unwrap_or(0);
+            let files = self.files.get(source).map(ToString::to_string);
+            let files = files.unwrap_or_else(|| "not listed".to_owned());
             writeln!(out, "| {} | {files} | `{}` |", escape(source), digest.short())?;
         }
         let features: Vec<_> = data.features.iter().map(|feature| code(&feature.name)).collect();
@@ -175,7 +176,11 @@ impl ModelCard {
         let mut life = vec![(self.version.at, "registered".to_owned())];
         for (alias, moved) in &self.moves {
             let (actor, what) = (&moved.actor, change(moved));
-            life.push((moved.at, format!("became `{alias}` by {actor}, {what}")));
+            let what = match moved.to.version == self.version.version.version {
+                true => format!("became {alias} by {actor}, {what}"),
+                false => format!("{alias} went to version {} by {actor}, {what}", moved.to.version),
+            };
+            life.push((moved.at, what));
         }
         for step in &self.deployments {
             let (target, what, weight) = (&step.target, &step.step, step.weight);

@@ -55,6 +55,19 @@ async fn after_a_collection_every_view_is_made_of_what_is_left() {
 }
 
 #[tokio::test]
+async fn a_card_says_that_an_evaluation_is_not_there_any_more() {
+    let world = World::new().await;
+    let was = card(&world, 2).await;
+    assert_eq!((was.evaluations.len(), was.lost_evaluations), (1, 0));
+    world.store.remove_manifest(&world.story.evaluations[1]).await.unwrap();
+    let is = card(&world, 2).await;
+    assert_eq!((is.evaluations.len(), is.lost_evaluations), (0, 1));
+    for text in [is.to_markdown(), is.to_html()] {
+        assert!(text.contains("knows of 1 evaluations, and the store has none"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn no_record_that_is_gone_takes_the_views_of_others_away() {
     for gone in World::new().await.store.manifests().await.unwrap() {
         let world = World::new().await;

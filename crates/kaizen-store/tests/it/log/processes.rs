@@ -102,3 +102,62 @@ async fn a_log_whose_lock_is_removed_or_damaged_goes_on() {
     }
     LocalLog::verify(dir.path(), first.key()).await.unwrap();
 }
+
+/// A copy has no lock, or one that says nothing: nothing but the journal tells how far it goes.
+#[tokio::test]
+async fn a_reader_of_a_copy_takes_a_damaged_commit_for_no_end_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    for number in 0..3 {
+        append(&log, number..number + 1).await;
+    }
+    drop(log);
+    let (path, lock) = (dir.path().join("journal"), dir.path().join("checkpoint.lock"));
+    let whole = fs::read(&path).unwrap();
+    for has_lock in [true, false] {
+        match has_lock {
+            true => fs::write(&lock, "").unwrap(),
+            false => fs::remove_file(&lock).unwrap(),
+        }
+        let open = || LocalLog::reader(dir.path(), signer(1).verifier());
+        let seen = open().await.unwrap();
+        assert_eq!(seen.size().await.unwrap(), 3);
+        for at in [20, 300, 4096 + 20, 4096 + 300] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            for _ in 0..2 {
+                let error = open().await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{at}: {error}");
+                assert!(error.to_string().contains(path.to_str().unwrap()), "{at}: {error}");
+            }
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(seen.size().await.unwrap(), 3);
+    }
+}
+
+/// What it has seen so far hides nothing either.
+#[tokio::test]
+async fn a_reader_of_a_copy_that_grows_sees_that_a_commit_after_the_last_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), signer(1)).await.unwrap();
+    append(&log, 0..1).await;
+    let copy = tempfile::tempdir().unwrap();
+    let file = |name: &str| (dir.path().join(name), copy.path().join(name));
+    for name in ["checkpoint", "journal"] {
+        let (from, to) = file(name);
+        fs::copy(from, to).unwrap();
+    }
+    let reader = LocalLog::reader(copy.path(), signer(1).verifier()).await.unwrap();
+    assert_eq!(reader.size().await.unwrap(), 1);
+    append(&log, 1..2).await;
+    append(&log, 2..3).await;
+    let (from, to) = file("journal");
+    let mut bytes = fs::read(from).unwrap();
+    bytes[4096 + 300] ^= 1;
+    fs::write(to, bytes).unwrap();
+    for _ in 0..2 {
+        assert_eq!(reader.size().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
