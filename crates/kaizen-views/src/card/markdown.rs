@@ -155,8 +155,8 @@ impl ModelCard {
         )?;
         writeln!(out, "| source | files | digest |\n|---|---|---|")?;
         for (source, digest) in &data.sources {
-            let files = self.files.get(source).map(ToString::to_string);
-            let files = files.unwrap_or_else(|| "not listed".to_owned());
+            let files = self.files.get(source).filter(|count| **count > 0);
+            let files = files.map_or_else(|| "not listed".to_owned(), ToString::to_string);
             writeln!(out, "| {} | {files} | `{}` |", escape(source), digest.short())?;
         }
         let features: Vec<_> = data.features.iter().map(|feature| code(&feature.name)).collect();
