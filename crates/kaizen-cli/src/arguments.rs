@@ -159,8 +159,8 @@ pub(crate) struct Models {
     /// Only versions that a person set above the gates.
     #[arg(long)]
     pub(crate) overridden: bool,
-    /// At most so many. If this is not given: 1,000 in a table, which says if there are more, and all
-    /// in JSON.
+    /// At most so many. If this is not given: 1,000 in a table, which says if there are more, and
+    /// all in JSON.
     #[arg(long, value_name = "COUNT")]
     pub(crate) limit: Option<usize>,
     /// Show every move of every alias, and every tag that was set or taken away.

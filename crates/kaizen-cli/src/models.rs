@@ -13,8 +13,8 @@ use crate::failed::Failed;
 use crate::open::version_of;
 use crate::print::{Cell, Printer, Style, cell, instant};
 
-/// So many versions are in a table if nothing else is asked for. JSON is for programs, which would not
-/// see that a list is cut: it has all.
+/// So many versions are in a table if nothing else is asked for. JSON is for programs, which would
+/// not see that a list is cut: it has all.
 const MAX_ROWS: usize = 1_000;
 
 /// What happened to a name.

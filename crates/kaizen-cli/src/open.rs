@@ -49,8 +49,8 @@ impl Place {
         Ok(Arc::new(self.local_log().await?))
     }
 
-    /// The log, if there is one: what was pulled has come without. A log that lost a part of itself is
-    /// none that is not there: it is an error.
+    /// The log, if there is one: what was pulled has come without. A log that lost a part of itself
+    /// is none that is not there: it is an error.
     pub(crate) async fn log_if_any(&self) -> Result<Option<Arc<dyn AuditLog>>, Failed> {
         match self.has_log()? {
             true => self.log().await.map(Some),

@@ -86,8 +86,8 @@ async fn open(reference: &Reference, plain_http: bool) -> Result<RemoteRegistry>
     RemoteRegistry::open(&format!("{}/{}", reference.host(), reference.repository()), options)
 }
 
-/// The record that a digest, its first digits, `NAME@ALIAS` or `NAME:NUMBER` says. Only a name needs
-/// the log.
+/// The record that a digest, its first digits, `NAME@ALIAS` or `NAME:NUMBER` says. Only a name
+/// needs the log.
 async fn record(place: &Place, store: &dyn ArtifactStore, what: &str) -> Result<Digest, Failed> {
     if let Ok(id) = what.parse() {
         return Ok(id);
@@ -106,8 +106,8 @@ async fn record(place: &Place, store: &dyn ArtifactStore, what: &str) -> Result<
     Ok(version.context(ErrorKind::NotFound, format!("`{what}`: nothing has this name"))?.1.model)
 }
 
-/// Says what a copy did, and what it left out; an error, after that, if something is missing that was
-/// asked for.
+/// Says what a copy did, and what it left out; an error, after that, if something is missing that
+/// was asked for.
 fn print(
     id: &Digest,
     repository: &str,
@@ -144,9 +144,9 @@ fn print(
         }));
         out.table(&rows)?;
     }
-    // Statements were asked for, and one is listed that cannot be had. A statement may outlive what it
-    // is about, and what is no record of ours, about something else, or has a title that climbs, nobody
-    // has asked for.
+    // Statements were asked for, and one is listed that cannot be had. A statement may outlive what
+    // it is about, and what is no record of ours, about something else, or has a title that climbs,
+    // nobody has asked for.
     let is_lost = |one: &&Skipped| one.link == Link::Referrer && one.reason == SkipReason::Missing;
     match copied.skipped.iter().filter(is_lost).count() {
         0 => Ok(()),

@@ -22,7 +22,8 @@ pub enum ErrorKind {
     Conflict,
     /// Stored bytes do not match their digest or their format: restore them from a copy.
     Corrupt,
-    /// A rule forbids it (a gate, a guard against leakage): satisfy the rule or override it by name.
+    /// A rule forbids it (a gate, a guard against leakage): satisfy the rule or override it by
+    /// name.
     Refused,
     /// This implementation cannot do it: use another one.
     Unsupported,
@@ -43,7 +44,8 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// An error with a [kind](ErrorKind), a one-line message that names the thing at fault, and a source.
+/// An error with a [kind](ErrorKind), a one-line message that names the thing at fault, and a
+/// source.
 ///
 /// `{}` prints the message, `{:#}` the message and its chain of sources on one line.
 ///

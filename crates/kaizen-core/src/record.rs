@@ -3,8 +3,8 @@
 //! Two sorts. *Content* ([`TrainingSet`], [`Profile`], [`Model`], [`Evaluation`], [`Release`],
 //! [`Image`], [`Predictions`]) holds no instant of its making, no host and no duration, so equal
 //! inputs give an equal digest. *Occurrences* ([`Run`], [`Decision`], [`Deployment`],
-//! [`DriftReport`], [`Erasure`], [`RetrainRequest`]) say when, who and in which operation, so two equal
-//! decisions are two records.
+//! [`DriftReport`], [`Erasure`], [`RetrainRequest`]) say when, who and in which operation, so two
+//! equal decisions are two records.
 
 mod decision;
 mod deployment;

@@ -50,8 +50,8 @@ impl fmt::Debug for Credentials {
 /// too old; so it may give credentials that live for a short time.
 #[async_trait]
 pub trait CredentialSource: fmt::Debug + Send + Sync {
-    /// The credentials for a repository, such as `team/late`, of the registry at this host, with its
-    /// port where it has one.
+    /// The credentials for a repository, such as `team/late`, of the registry at this host, with
+    /// its port where it has one.
     async fn credentials(&self, host: &str, repository: &str) -> Result<Credentials>;
 }
 

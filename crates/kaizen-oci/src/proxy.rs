@@ -17,22 +17,22 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
 
-/// A proxy through which encrypted connections go, by the method CONNECT: it sees to which host they
-/// go, and nothing of what travels. Connections by plain HTTP never go through it. `Debug` shows no
-/// password.
+/// A proxy through which encrypted connections go, by the method CONNECT: it sees to which host
+/// they go, and nothing of what travels. Connections by plain HTTP never go through it. `Debug`
+/// shows no password.
 #[derive(Clone)]
 pub struct Proxy(Arc<Matcher>);
 
 impl Proxy {
-    /// What the variables `HTTPS_PROXY` and `ALL_PROXY` say, and `NO_PROXY` of hosts that are reached
-    /// without it; also in lower case, as `curl` reads them. Where they say nothing, or only an empty
-    /// text, there is no proxy.
+    /// What the variables `HTTPS_PROXY` and `ALL_PROXY` say, and `NO_PROXY` of hosts that are
+    /// reached without it; also in lower case, as `curl` reads them. Where they say nothing, or
+    /// only an empty text, there is no proxy.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if what a variable says is no address
-    /// of a proxy: it is never passed over, for then all would go past the proxy. The error names the
-    /// variable, and does not show what it says.
+    /// [`ErrorKind::Invalid`](kaizen_core::ErrorKind::Invalid) if what a variable says is no
+    /// address of a proxy: it is never passed over, for then all would go past the proxy. The error
+    /// names the variable, and does not show what it says.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -73,8 +73,8 @@ impl Proxy {
         Self::checked(address, without, "its address")
     }
 
-    /// What the matcher cannot read it takes for no proxy at all, so it is asked for one before it is
-    /// told which hosts are reached without it.
+    /// What the matcher cannot read it takes for no proxy at all, so it is asked for one before it
+    /// is told which hosts are reached without it.
     fn checked(address: &str, without: &str, what: &str) -> Result<Self> {
         let matcher = || Matcher::builder().https(address);
         let host = Uri::from_static("https://probe.invalid/");

@@ -82,8 +82,8 @@ impl FromStr for Reference {
         if !is_host(host) {
             return Err(bad("no host before the first `/`"));
         }
-        // Nothing stands for the host here, as Docker's own registry does in other tools. One that is
-        // a single word would be asked for in vain.
+        // Nothing stands for the host here, as Docker's own registry does in other tools. One that
+        // is a single word would be asked for in vain.
         if !host.contains(['.', ':']) && host != "localhost" {
             let why = format!("`{host}` is no host; did you mean `docker.io/{rest}`?");
             return Err(bad(&why));

@@ -1,4 +1,5 @@
-//! Who says something about a manifest: by the referrers API, and by a tag where a registry has none.
+//! Who says something about a manifest: by the referrers API, and by a tag where a registry has
+//! none.
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName};

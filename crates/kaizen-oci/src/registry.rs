@@ -25,10 +25,10 @@ const MAX_KNOWN: usize = 10_000;
 
 /// One repository of a container registry, reached by the OCI distribution protocol.
 ///
-/// It is an [`ArtifactStore`], so records are pushed and pulled by
-/// [`kaizen_store::copy`], or by [`push`](Self::push) and [`pull`](Self::pull), which go on when
-/// the connection is lost. It cannot list its manifests and blobs, for the protocol lists only tags:
-/// those calls are [`ErrorKind::Unsupported`]. It removes nothing.
+/// It is an [`ArtifactStore`], so records are pushed and pulled by [`kaizen_store::copy`], or by
+/// [`push`](Self::push) and [`pull`](Self::pull), which go on when the connection is lost. It
+/// cannot list its manifests and blobs, for the protocol lists only tags: those calls are
+/// [`ErrorKind::Unsupported`]. It removes nothing.
 ///
 /// Cloning is cheap; clones share connections, tokens and limits.
 ///

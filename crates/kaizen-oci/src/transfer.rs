@@ -36,8 +36,9 @@ impl RemoteRegistry {
     ///
     /// # Errors
     ///
-    /// As [`kaizen_store::copy`] gives them; [`ErrorKind::Refused`](kaizen_core::ErrorKind::Refused)
-    /// if the registry does not let us write.
+    /// As [`kaizen_store::copy`] gives them;
+    /// [`ErrorKind::Refused`](kaizen_core::ErrorKind::Refused) if the registry does not let us
+    /// write.
     pub async fn push(
         &self,
         from: &dyn ArtifactStore,

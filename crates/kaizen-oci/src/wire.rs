@@ -236,7 +236,8 @@ impl Answer {
             return Ok(Some(std::mem::take(&mut self.unread)));
         }
         loop {
-            // Who sends a byte now and then stalls too. Only waiting counts: the reader has its time.
+            // Who sends a byte now and then stalls too. Only waiting counts: the reader has its
+            // time.
             let earned = self.stall + Duration::from_secs(self.read / SLOWEST);
             let limit = self.stall.min(earned.saturating_sub(self.waited));
             let since = Instant::now();

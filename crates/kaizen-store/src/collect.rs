@@ -99,17 +99,17 @@ pub struct Collected {
 /// A tombstone for each digest is appended to the log before it is removed, by compare-and-set on a
 /// log that speaks of none of what is to go. If a blob was put again in between and stays, an entry
 /// [`Event::Restored`] takes its tombstone back; where the collection was cut off, the next one
-/// does. The next collection goes on where one was cut off. With `dry_run` nothing is appended or removed. `occurrence` gives the instant
-/// to which `spoken_of_s` counts back, the actor and the operation; ages of blobs are those of the
-/// store's own clock.
+/// does. The next collection goes on where one was cut off. With `dry_run` nothing is appended or
+/// removed. `occurrence` gives the instant to which `spoken_of_s` counts back, the actor and the
+/// operation; ages of blobs are those of the store's own clock.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Corrupt`], [`ErrorKind::NotFound`] or [`ErrorKind::Limit`] if a record that is kept,
-/// or may be kept, is damaged or missing, or cannot be read, and no tombstone says that it was
-/// removed: then nothing is removed, for what it reaches is not known.
-/// [`ErrorKind::Invalid`] if the grace period is not positive. [`ErrorKind::Conflict`] if the log
-/// never stands still. [`ErrorKind::Unsupported`] if the store does not know when it was put what.
+/// [`ErrorKind::Corrupt`], [`ErrorKind::NotFound`] or [`ErrorKind::Limit`] if a record that is
+/// kept, or may be kept, is damaged or missing, or cannot be read, and no tombstone says that it
+/// was removed: then nothing is removed, for what it reaches is not known. [`ErrorKind::Invalid`]
+/// if the grace period is not positive. [`ErrorKind::Conflict`] if the log never stands still.
+/// [`ErrorKind::Unsupported`] if the store does not know when it was put what.
 pub async fn collect(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,
@@ -226,8 +226,8 @@ impl Collection<'_> {
         Ok(Marks { found, doomed, wrongly_buried, records })
     }
 
-    /// Lists these records again: a collection was cut off after it had taken them out of the index,
-    /// and before it saw that they were put meanwhile.
+    /// Lists these records again: a collection was cut off after it had taken them out of the
+    /// index, and before it saw that they were put meanwhile.
     async fn list_again(&self, records: impl IntoIterator<Item = Digest>) -> Result<()> {
         let store = self.store;
         let listing = records.into_iter().map(|id| async move {

@@ -134,24 +134,24 @@ pub enum SkipReason {
 /// another; with what is said about it and what it was made from, if the options ask for it.
 ///
 /// Blobs that the target has do not travel, so a copy that was cut off goes on where it was. Every
-/// blob is checked against its digest and its size on the way. A manifest is put after its blobs and
-/// after the records that it was made from, as far as these come along, and the record itself last: a
-/// target that has the record has all of it. What is said about a record is put before it, so for a
-/// while, or if the copy is cut off, there are statements about what is not there yet. Progress is reported under the task
-/// `copy`, in bytes of blobs that the target lacked.
+/// blob is checked against its digest and its size on the way. A manifest is put after its blobs
+/// and after the records that it was made from, as far as these come along, and the record itself
+/// last: a target that has the record has all of it. What is said about a record is put before it,
+/// so for a while, or if the copy is cut off, there are statements about what is not there yet.
+/// Progress is reported under the task `copy`, in bytes of blobs that the target lacked.
 ///
-/// What a record is about comes along if the source has it, as a record or as a blob. It need not be
-/// in the source, and of what is said to be about it only what
-/// is there and is about it comes along; what was left out is in [`Copied::skipped`]. So is whatever is
-/// reached from the record and has a layer whose title leads out of its folder.
+/// What a record is about comes along if the source has it, as a record or as a blob. It need not
+/// be in the source, and of what is said to be about it only what is there and is about it comes
+/// along; what was left out is in [`Copied::skipped`]. So is whatever is reached from the record
+/// and has a layer whose title leads out of its folder.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`] if the source lacks the record or a blob; [`ErrorKind::Corrupt`] if the
 /// source gives other bytes, of whatever, or the target keeps other bytes than it is given;
 /// [`ErrorKind::Refused`] if the record has a layer whose title leads out of its folder;
-/// [`ErrorKind::Limit`] if there are over 1,000,000 records,
-/// or blobs, those counted that are not there, or their manifests have over 256 MiB. What the target has by then is whole.
+/// [`ErrorKind::Limit`] if there are over 1,000,000 records, or blobs, those counted that are not
+/// there, or their manifests have over 256 MiB. What the target has by then is whole.
 pub async fn copy(
     from: &dyn ArtifactStore,
     to: &dyn ArtifactStore,

@@ -21,9 +21,9 @@ const PAGE: u64 = 4_096;
 /// each of which a step is followed by those that it leads to, one deeper.
 ///
 /// The leaves upwards are the sources of training sets and their files. Which files were read of a
-/// source is what a training set says, whoever made it: it counts for that set and for what was made
-/// of it, and for no other set of the same source. A record never leads to itself: it would have to
-/// hold its own digest.
+/// source is what a training set says, whoever made it: it counts for that set and for what was
+/// made of it, and for no other set of the same source. A record never leads to itself: it would
+/// have to hold its own digest.
 ///
 /// One damaged record does not take the answer away: it is a step that leads nowhere, and
 /// [`unreadable`](Self::unreadable) says so.
@@ -44,8 +44,9 @@ pub struct LineageStep {
     /// The record, or the digest of a source or of a file.
     pub id: Digest,
     /// Its kind, such as `model`; `container image` for a manifest without an artefact type and for
-    /// one that is not ours to read, such as one with digests of SHA-512; the whole artefact type for artefacts of others; `source` for what a source gave to a training
-    /// set, and `file` for one of its files.
+    /// one that is not ours to read, such as one with digests of SHA-512; the whole artefact type
+    /// for artefacts of others; `source` for what a source gave to a training set, and `file` for
+    /// one of its files.
     pub kind: String,
     /// The name of a source, the path of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,8 +84,8 @@ impl Lineage {
         &self.descendants
     }
 
-    /// The records that were looked at and cannot be read, and why: what they name, and so what they
-    /// would have led to, is missing here. `fsck` says more.
+    /// The records that were looked at and cannot be read, and why: what they name, and so what
+    /// they would have led to, is missing here. `fsck` says more.
     pub fn unreadable(&self) -> &BTreeMap<Digest, String> {
         &self.unreadable
     }
@@ -162,10 +163,10 @@ impl fmt::Display for Lineage {
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no such record and no
-/// training set names such a source or file; [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt)
-/// if this record cannot be read; [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a
-/// million records in the store, four million files in the lists of its training sets, or 100,000
-/// steps.
+/// training set names such a source or file;
+/// [`ErrorKind::Corrupt`](kaizen_core::ErrorKind::Corrupt) if this record cannot be read;
+/// [`ErrorKind::Limit`](kaizen_core::ErrorKind::Limit) beyond a million records in the store, four
+/// million files in the lists of its training sets, or 100,000 steps.
 pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
     LineageIndex::read(store).await?.lineage(id)
 }
@@ -174,8 +175,8 @@ pub async fn lineage(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> 
 ///
 /// # Errors
 ///
-/// As [`lineage`], but [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has no
-/// such record, even if it is a source or file.
+/// As [`lineage`], but [`ErrorKind::NotFound`](kaizen_core::ErrorKind::NotFound) if the store has
+/// no such record, even if it is a source or file.
 pub async fn ancestors(store: &dyn ArtifactStore, id: &Digest) -> Result<Lineage> {
     LineageIndex::above(store, id).await?.ancestors(id)
 }

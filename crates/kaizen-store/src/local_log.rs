@@ -112,10 +112,10 @@ impl LocalLog {
     }
 
     /// Reads the whole log again and checks every byte of it: the checkpoint's signature, the root
-    /// over all entries, every tile, that every entry has the form of one (its event may be of a kind
-    /// that only a later version knows), and the commits in the journal. One that a writer was cut
-    /// off in is passed over: [`Verified::cut_off`].
-    /// `keys` are a [`VerifierKey`], or [`LogKeys`].
+    /// over all entries, every tile, that every entry has the form of one (its event may be of a
+    /// kind that only a later version knows), and the commits in the journal. One that a writer was
+    /// cut off in is passed over: [`Verified::cut_off`]. `keys` are a [`VerifierKey`], or
+    /// [`LogKeys`].
     ///
     /// # Errors
     ///

@@ -12,9 +12,9 @@ pub(crate) const SIGN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who signs the checkpoints of a log, and whose signatures it has so far.
 ///
-/// A key is rotated in three steps, and no reader misses any: readers get the new key beside the old
-/// one ([`LogKeys`]); the log is opened with both signers; when every reader has the new key, it is
-/// opened with the new signer, and the old key is accepted for the sizes that it had.
+/// A key is rotated in three steps, and no reader misses any: readers get the new key beside the
+/// old one ([`LogKeys`]); the log is opened with both signers; when every reader has the new key,
+/// it is opened with the new signer, and the old key is accepted for the sizes that it had.
 ///
 /// ```
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -89,8 +89,8 @@ impl ObjectLog {
     /// # Errors
     ///
     /// [`ErrorKind::Unsupported`] if the store has no conditional writes; [`ErrorKind::Invalid`] if
-    /// the keys have different names; [`ErrorKind::Corrupt`] if a part is missing, is not signed by this signer, or disagrees with the right edge of the
-    /// tiles.
+    /// the keys have different names; [`ErrorKind::Corrupt`] if a part is missing, is not signed by
+    /// this signer, or disagrees with the right edge of the tiles.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         prefix: &str,
@@ -112,8 +112,8 @@ impl ObjectLog {
     }
 
     /// Reads the whole log below this prefix again and checks every byte of it, as
-    /// [`LocalLog::verify`](crate::LocalLog::verify) does on disk; but for older forms of tiles that
-    /// have grown, which nobody needs any more. Nothing is written.
+    /// [`LocalLog::verify`](crate::LocalLog::verify) does on disk; but for older forms of tiles
+    /// that have grown, which nobody needs any more. Nothing is written.
     ///
     /// # Errors
     ///

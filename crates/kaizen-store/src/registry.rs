@@ -362,7 +362,8 @@ impl Registry {
     }
 }
 
-/// A decision counts once. To follow it again would undo what was decided since, such as a rollback.
+/// A decision counts once. To follow it again would undo what was decided since, such as a
+/// rollback.
 fn spent(name: &str, alias: &str, decision: &Digest, used: &AliasMove) -> Error {
     let (index, version) = (used.index, used.to.version);
     Error::conflict(format!(

@@ -220,8 +220,8 @@ impl ModelCard {
         marks
     }
 
-    /// Whether the version has a mark of the override that this decision holds: the move of an alias
-    /// that it made.
+    /// Whether the version has a mark of the override that this decision holds: the move of an
+    /// alias that it made.
     fn is_marked(&self, decision: &Digest) -> bool {
         let made = self.moves.iter().filter(|(_, moved)| moved.evidence.contains(decision));
         let mut made = made.map(|(_, moved)| moved.index);

@@ -158,7 +158,8 @@ impl Envelope {
 mod tests {
     use super::*;
 
-    /// Bytes whose base64 has `+` and `/` in the standard alphabet, as a signature has now and then.
+    /// Bytes whose base64 has `+` and `/` in the standard alphabet, as a signature has now and
+    /// then.
     #[tokio::test]
     async fn an_envelope_in_the_alphabet_for_addresses_opens() {
         let signer = kaizen_store::Ed25519Signer::from_seed("example.com", [1; 32]).unwrap();

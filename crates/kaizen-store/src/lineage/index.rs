@@ -51,7 +51,8 @@ pub struct LineageIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Record(Digest),
-    /// A source with the files of one list, by the number of the list: other sets may say otherwise.
+    /// A source with the files of one list, by the number of the list: other sets may say
+    /// otherwise.
     Source(u32),
     /// A file, which leads to nothing above it.
     File(Digest),
@@ -111,8 +112,8 @@ impl LineageIndex {
 
     /// What it was made from. Above a training set stand the files that it lists itself, whatever
     /// others say of the same source; above a source that is asked for by itself those that any set
-    /// lists of it. Above a file stands nothing but what sets call a source of the same digest, each
-    /// under its name.
+    /// lists of it. Above a file stands nothing but what sets call a source of the same digest,
+    /// each under its name.
     ///
     /// # Errors
     ///
@@ -162,8 +163,8 @@ impl LineageIndex {
         found.into_iter().collect()
     }
 
-    /// All that has this digest. What is a record says itself what it is; what is a file comes before
-    /// what anybody calls a source.
+    /// All that has this digest. What is a record says itself what it is; what is a file comes
+    /// before what anybody calls a source.
     fn places(&self, id: &Digest) -> Vec<Place> {
         if self.records.contains_key(id) {
             return vec![Place::Record(*id)];

@@ -1,7 +1,7 @@
 //! What training sets say of their sources: which files were read of each.
 //!
-//! A list is the word of whoever made the set, who may be anybody. It counts for the sets that
-//! have it and for nothing else: it adds nothing to a record, nor to what other sets say of the same
+//! A list is the word of whoever made the set, who may be anybody. It counts for the sets that have
+//! it and for nothing else: it adds nothing to a record, nor to what other sets say of the same
 //! source.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,9 +48,9 @@ pub(super) struct Listings {
 }
 
 impl Listings {
-    /// Takes what a training set says of one of its sources; which list it is. The caller has seen to
-    /// [`MAX_OF_SET`], so what goes beyond is the fault of all sets together: [`ErrorKind::Limit`],
-    /// which ends the whole question and is put down to none of them.
+    /// Takes what a training set says of one of its sources; which list it is. The caller has seen
+    /// to [`MAX_OF_SET`], so what goes beyond is the fault of all sets together:
+    /// [`ErrorKind::Limit`], which ends the whole question and is put down to none of them.
     pub(super) fn add(
         &mut self,
         set: Digest,

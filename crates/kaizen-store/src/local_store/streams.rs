@@ -111,8 +111,8 @@ impl Writer {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unavailable`] if the file cannot be opened; the stream ends with one if it cannot be
-/// read to its end.
+/// [`ErrorKind::Unavailable`] if the file cannot be opened; the stream ends with one if it cannot
+/// be read to its end.
 pub async fn read_file(path: impl Into<PathBuf>) -> Result<ByteStream> {
     let path = path.into();
     let (path, file) = blocking(move || match File::open(&path) {

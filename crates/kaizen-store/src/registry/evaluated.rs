@@ -19,8 +19,8 @@ pub(super) struct Evaluated {
 }
 
 impl Evaluated {
-    /// Reads what is new in the log. Of a log that was pruned it knows what is left, whenever it has
-    /// read the rest.
+    /// Reads what is new in the log. Of a log that was pruned it knows what is left, whenever it
+    /// has read the rest.
     pub(super) async fn read_on(&mut self, log: &dyn AuditLog) -> Result<()> {
         let (first, size) = (log.first().await?, log.size().await?);
         self.known.retain(|_, last| *last >= first);

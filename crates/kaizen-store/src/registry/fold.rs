@@ -170,8 +170,8 @@ impl Fold {
         })
     }
 
-    /// The move of the alias that this decision made, and whether it is the last move. A rollback may
-    /// name any evidence, and uses none of it up.
+    /// The move of the alias that this decision made, and whether it is the last move. A rollback
+    /// may name any evidence, and uses none of it up.
     pub(super) fn use_of(
         &self,
         name: &str,

@@ -30,7 +30,8 @@ pub struct Search {
     pub tags: BTreeMap<String, Option<String>>,
     /// The model was trained by the algorithm of this name.
     pub algorithm: Option<String>,
-    /// An evaluation of the model that the log knows has these metrics, each within its bounds (both inclusive).
+    /// An evaluation of the model that the log knows has these metrics, each within its bounds
+    /// (both inclusive).
     pub metrics: BTreeMap<String, (f64, f64)>,
     /// Whether a person ever gave it an alias against the gates.
     pub overridden: Option<bool>,
@@ -171,11 +172,11 @@ impl Search {
 const NO_BOUNDS: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
 impl Registry {
-    /// The versions that fit, by name and number. Records are read only if an algorithm or a
-    /// metric is asked for, and only of the versions that fit all else. A version whose records were
+    /// The versions that fit, by name and number. Records are read only if an algorithm or a metric
+    /// is asked for, and only of the versions that fit all else. A version whose records were
     /// collected is known by what the log says of it: it fits neither. For a metric only
-    /// evaluations that the log knows count: of a log that was pruned, those whose entries are left.
-    /// The first such search reads the log, and each later one what is new in it.
+    /// evaluations that the log knows count: of a log that was pruned, those whose entries are
+    /// left. The first such search reads the log, and each later one what is new in it.
     ///
     /// # Errors
     ///

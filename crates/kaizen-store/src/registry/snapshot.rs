@@ -40,9 +40,9 @@ impl Registry {
     }
 
     /// Folds the log from its first entry and compares what it comes to with every snapshot on the
-    /// way; gives how many agree. Those that were collected, or that another version of this library
-    /// wrote, are not counted. Of a log that was pruned, the oldest snapshot that covers what went is
-    /// believed, and folded on from.
+    /// way; gives how many agree. Those that were collected, or that another version of this
+    /// library wrote, are not counted. Of a log that was pruned, the oldest snapshot that covers
+    /// what went is believed, and folded on from.
     ///
     /// # Errors
     ///
@@ -120,9 +120,9 @@ fn none(range: &Range<u64>) -> Error {
     ))
 }
 
-/// What a snapshot holds. The number goes up with every change of what a [`Fold`] is made of: one of
-/// another number is no lie because its bytes are others. A version that raises it goes on reading
-/// those before: of what a log was pruned of, nothing else tells.
+/// What a snapshot holds. The number goes up with every change of what a [`Fold`] is made of: one
+/// of another number is no lie because its bytes are others. A version that raises it goes on
+/// reading those before: of what a log was pruned of, nothing else tells.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
@@ -159,8 +159,8 @@ fn from_bytes(bytes: &[u8], digest: &Digest) -> Result<Option<Fold>> {
 }
 
 impl Registry {
-    /// Whether a snapshot was compared with what the entries come to. One that is gone or of another
-    /// format misleads nobody.
+    /// Whether a snapshot was compared with what the entries come to. One that is gone or of
+    /// another format misleads nobody.
     async fn compare(&self, fold: &Fold, index: u64, said: &Digest) -> Result<bool> {
         let found = Digest::of(to_bytes(fold)?);
         if found == *said {
@@ -179,8 +179,9 @@ impl Registry {
     }
 }
 
-/// The latest snapshot in reach of the log's end, if there is one, and its digest. One that is gone or that cannot
-/// be read is passed over: the log is all that counts. Where the log was pruned there must be one.
+/// The latest snapshot in reach of the log's end, if there is one, and its digest. One that is gone
+/// or that cannot be read is passed over: the log is all that counts. Where the log was pruned
+/// there must be one.
 pub(crate) async fn latest(
     store: &dyn ArtifactStore,
     log: &dyn AuditLog,

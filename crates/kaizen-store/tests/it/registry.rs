@@ -263,7 +263,8 @@ async fn a_rollback_does_not_undo_what_was_promoted_meanwhile() {
         champion = Some(model);
         ids.push(model);
     }
-    // Version 2 is bad. Whoever rolls it back never hears that it was done, and a third is promoted.
+    // Version 2 is bad. Whoever rolls it back never hears that it was done, and a third is
+    // promoted.
     let back = || world.registry.rollback(NAME, ALIAS, 2, &[], on(3));
     assert_eq!(back().await.unwrap().version, 1);
     let (third, three) = world.register(3).await;

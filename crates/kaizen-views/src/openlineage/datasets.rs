@@ -101,8 +101,8 @@ impl OpenLineage {
         }))
     }
 
-    /// A training set as an input. One that is not in the store is left out: only its record says its
-    /// name, and by another it would be another dataset.
+    /// A training set as an input. One that is not in the store is left out: only its record says
+    /// its name, and by another it would be another dataset.
     async fn training_set(
         &self,
         store: &dyn ArtifactStore,

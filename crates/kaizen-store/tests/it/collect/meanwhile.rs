@@ -136,8 +136,8 @@ impl StoreDouble for Contended {
     }
 }
 
-/// A store that is looked at for long: meanwhile somebody speaks of what is about to go, once it has
-/// its tombstone.
+/// A store that is looked at for long: meanwhile somebody speaks of what is about to go, once it
+/// has its tombstone.
 #[derive(Debug)]
 struct Slow {
     inner: MemoryStore,
