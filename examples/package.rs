@@ -36,8 +36,7 @@ async fn main() -> Result<()> {
     println!("for {}, in {}\n", record.platform, target.join("first/layout").display());
     print_layers(&first.manifest(&record.manifest).await?);
 
-    // A container runtime unpacks the image and starts the program. So do we, without the
-    // isolation.
+    // A container runtime unpacks the image and starts the program. So do we, without the isolation.
     let root = empty(target.join("unpacked"))?;
     unpack(&first, &record.manifest, &root).await?;
     let status = Command::new(root.join("app/late"))

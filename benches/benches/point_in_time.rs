@@ -1,9 +1,9 @@
 //! The point-in-time join: 1 million events of 10,000 entities, 100,000 questions, 10 features; and
 //! ten times as many of all but the features.
 //!
-//! `cold` orders the events and answers; `indexed` answers from an index that was kept, `packed`
-//! from one that was kept with its values packed. `known` does so where events become known up to a
-//! day late, which the others do not look at.
+//! `cold` orders the events and answers; `indexed` answers from an index that was kept, `packed` from
+//! one that was kept with its values packed. `known` does so where events become known up to a day
+//! late, which the others do not look at.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 

@@ -32,8 +32,7 @@ pub struct HttpCaller {
     online: Online,
     service: FeatureService,
     clock: Arc<ReplayClock>,
-    /// For how many flights the online store gave the features of the offline join, and of how
-    /// many.
+    /// For how many flights the online store gave the features of the offline join, and of how many.
     pub agreed: usize,
     pub asked: usize,
 }

@@ -11,8 +11,7 @@ use crate::flights::world::World;
 /// A model of four weeks and one of six are compared on the last two of the eight. The interval of
 /// their difference says what two weeks can tell apart: half its width is about 0.5 a flight. A
 /// challenger that is just as good passes a margin of that size half the time, and one of twice the
-/// size nearly always. So the margin is twice the half-width. Nothing after the eighth week is
-/// read.
+/// size nearly always. So the margin is twice the half-width. Nothing after the eighth week is read.
 #[tokio::test]
 async fn the_margin_is_twice_what_two_weeks_can_tell_apart() {
     let world = World::load(Some(56)).await.unwrap();

@@ -1,5 +1,4 @@
-//! The whole loop on a month of flights: features, training, gates, HTTP, labels, drift,
-//! retraining.
+//! The whole loop on a month of flights: features, training, gates, HTTP, labels, drift, retraining.
 
 use kaizen::core::record::Trigger;
 use kaizen::core::{AuditLog as _, Event};

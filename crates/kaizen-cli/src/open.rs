@@ -19,6 +19,8 @@ const MAX_KEY: u64 = 4_096;
 impl Place {
     /// The public keys of the log.
     pub(crate) fn keys(&self) -> Result<LogKeys, Failed> {
+        const WANTED: &str = "the public key of the log: give --key or KAIZEN_KEY, NAME+HASH+KEY or \
+                              a file with it, such as the `.pub` that a new key comes with";
         let mut keys: Option<LogKeys> = None;
         for said in &self.key {
             let key: VerifierKey = public_key(said)?;
@@ -27,12 +29,7 @@ impl Place {
                 None => key.into(),
             });
         }
-        keys.ok_or_else(|| {
-            asked(
-                "the public key of the log (NAME+HASH+KEY, as `LocalLog::key` shows it, or a file \
-                 with it): give --key or KAIZEN_KEY",
-            )
-        })
+        keys.ok_or_else(|| asked(WANTED))
     }
 
     /// Which witnesses must have cosigned.

@@ -29,8 +29,8 @@ const PAGE: u64 = 1_000;
 /// Everything from which an entity is erased.
 ///
 /// [`forget`](Self::forget) removes it from the sources, from what is kept online of them and from
-/// stored training sets, and leaves a receipt in the audit log. It does not look into trained
-/// models, logged predictions and what was served, exported snapshots, copies elsewhere or backups.
+/// stored training sets, and leaves a receipt in the audit log. It does not look into trained models,
+/// logged predictions and what was served, exported snapshots, copies elsewhere or backups.
 #[derive(Clone, Copy, Debug)]
 pub struct Erase<'a> {
     /// The sources.
@@ -76,8 +76,7 @@ impl Erase<'_> {
     ///    store or an artefact store that removes nothing is refused by name.
     /// 2. The rows of the sources, so that nothing brings them back, and every index that was made
     ///    of sources.
-    /// 3. What is kept online of them. A view of the same source that is named by other columns,
-    /// such
+    /// 3. What is kept online of them. A view of the same source that is named by other columns, such
     ///    as one of the shops that a customer has bought in, is materialised on, and keeps what its
     ///    aggregates have taken in: [`Online::forget`] says more.
     /// 4. Each training set that holds an entity is saved anew without it. Then every payload that

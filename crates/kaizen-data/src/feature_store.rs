@@ -26,9 +26,9 @@ pub(crate) const ROWS_IN_MEMORY: u64 = 20_000_000;
 /// Answers feature services and label views from sources, by the rule of
 /// [`point_in_time`](crate::point_in_time).
 ///
-/// The index of a view is kept and used again while its source's digest is the same; from the
-/// second time on with its values [packed](Index::packed), if that costs at most 128 MiB. Views
-/// that agree in source, keys, event time and known-at time share the order of the rows.
+/// The index of a view is kept and used again while its source's digest is the same; from the second
+/// time on with its values [packed](Index::packed), if that costs at most 128 MiB. Views that agree
+/// in source, keys, event time and known-at time share the order of the rows.
 #[derive(Debug)]
 pub struct FeatureStore {
     pub(crate) sources: Vec<Arc<dyn Source>>,

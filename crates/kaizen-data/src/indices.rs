@@ -59,8 +59,8 @@ impl FeatureStore {
         Ok(index)
     }
 
-    /// Lets go of every index, in memory and in files: they hold the keys of the rows that they
-    /// were made of. Calls that have read such rows already keep none either.
+    /// Lets go of every index, in memory and in files: they hold the keys of the rows that they were
+    /// made of. Calls that have read such rows already keep none either.
     pub(crate) async fn forget_indices(&self) -> Result<()> {
         self.erasures.count();
         self.indices.clear();

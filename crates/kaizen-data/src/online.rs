@@ -55,8 +55,7 @@ type Writer = Arc<OwnedMutexGuard<()>>;
 ///
 /// Of each entity, [`materialize`](Self::materialize) keeps the rows that a question at that
 /// instant (or [so much earlier](Self::keep_seconds)) or later can still need: the latest for
-/// column features, those of the longest window for window features. What may be seen of them is
-/// decided at reading, at each request's own instant.
+/// column features, those of the longest window for window features. What may be seen of them is decided at reading, at each request's own instant.
 ///
 /// A view has one writer at a time; within one `Online`, calls wait for each other.
 #[derive(Debug)]
@@ -146,11 +145,11 @@ impl Online {
     /// made again writes nothing.
     ///
     /// The source may grow, but only by rows that become known later than `until`; what was known
-    /// before must stay as it is. Of this past a sum of hashes is kept, which does not depend on
-    /// the order of rows. It is compared whenever the past is read, and if rows have come, gone or
+    /// before must stay as it is. Of this past a sum of hashes is kept, which does not depend on the
+    /// order of rows. It is compared whenever the past is read, and if rows have come, gone or
     /// changed in their keys, times or values, that is
-    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind) and nothing is written. The past is read,
-    /// all of it,
+    /// [`ErrorKind::Conflict`](kaizen_core::ErrorKind) and nothing is written. The past is read, all
+    /// of it,
     /// * if a column says when rows became known: then any row may be one that became known since;
     /// * if entities were [forgotten](Self::forget) since the last call: it is then taken as it is;
     /// * if it is [asked for](Self::check_past).

@@ -79,8 +79,7 @@ impl Index {
     /// Answers from rows that are ordered already: `ordering` was made of these rows, for this view
     /// or one that agrees with it.
     ///
-    /// [`ErrorKind::Conflict`] if it was made for a view that differs, or of another number of
-    /// rows.
+    /// [`ErrorKind::Conflict`] if it was made for a view that differs, or of another number of rows.
     pub fn over(view: &FeatureView, ordering: Arc<Ordering>, source: &RecordBatch) -> Result<Self> {
         let place = || format!("view `{}`, source `{}`", view.name(), view.source());
         if ordering.definition != Ordering::definition(view)? {
@@ -166,8 +165,8 @@ impl Index {
         answer(&self.view, &self.layout, &self.ordering.timelines, values, packed, &probes, given)
     }
 
-    /// The rows of the source that a question at `from`, in nanoseconds UTC, or later can still
-    /// need for its answer or its coverage: ascending, in the source's order. Later questions of a
+    /// The rows of the source that a question at `from`, in nanoseconds UTC, or later can still need
+    /// for its answer or its coverage: ascending, in the source's order. Later questions of a
     /// source of these rows alone are answered as those of all rows are; only those that nobody
     /// [can see](Ordering::ignored) are no longer counted.
     pub fn needed(&self, from: i64) -> Vec<u32> {
@@ -212,8 +211,8 @@ impl Answer {
     }
 }
 
-/// Answers each probe from a view. `values` are the slots of the layout, with an element per row of
-/// the timelines, and `packed` those that are packed; `given` are window features that are answered
+/// Answers each probe from a view. `values` are the slots of the layout, with an element per row
+/// of the timelines, and `packed` those that are packed; `given` are window features that are answered
 /// already, by their place in the view.
 ///
 /// Offline and online features both come from here.

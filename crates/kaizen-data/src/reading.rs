@@ -101,8 +101,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Checks that the spans that a source gives of its column `time` hold every instant once, in
-/// order.
+/// Checks that the spans that a source gives of its column `time` hold every instant once, in order.
 pub(crate) fn check_spans(spans: &[Range<i64>], source: &str, time: &str) -> Result<()> {
     let ends = (spans.first().map(|span| span.start), spans.last().map(|span| span.end));
     let joined = spans.windows(2).all(|pair| pair[0].end == pair[1].start);

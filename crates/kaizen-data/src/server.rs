@@ -37,12 +37,12 @@ const MAX_BODY: usize = 8 << 20;
 ///
 /// Keys and request columns are read in the types that the views and the service have; integers may
 /// be written as text, and keys that JSON has no type for are: instants in RFC 3339, bytes in
-/// Base64. The answer has a column for each key and then for each feature: its values, for each
-/// value a status, and the event time of the row that it is of, rounded down to microseconds. The
-/// status is `PRESENT` where there is a value; else `NULL_VALUE` if the entity's row has none,
+/// Base64. The answer has a column for each key and then for each feature: its values, for each value
+/// a status, and the event time of the row that it is of, rounded down to microseconds. The status is
+/// `PRESENT` where there is a value; else `NULL_VALUE` if the entity's row has none,
 /// `OUTSIDE_MAX_AGE` if the row is older than the TTL, and `NOT_FOUND` if there is no row. What is
-/// computed on demand, and keys, have no event time: it is 1970. NaN is a missing value, as it is
-/// to Feast; the infinities are the texts `Infinity` and `-Infinity`.
+/// computed on demand, and keys, have no event time: it is 1970. NaN is a missing value, as it is to
+/// Feast; the infinities are the texts `Infinity` and `-Infinity`.
 ///
 /// `feature_service` names the service's highest version. A view that several services define
 /// differently is that of the first of them under `features`; so is a function, under its own name.
@@ -51,8 +51,8 @@ const MAX_BODY: usize = 8 << 20;
 /// request column is missing), 413 (over 8 MiB) or 422 (anything else, such as lists of unequal
 /// length, over 10,000 entities, over 1,000 columns or over 1,000 features); a view that was never
 /// materialised with 503. So is a store that does not answer, and any other failure with 500: a
-/// client is not told why, the host's log is. The body is `{"detail": …}`, and where Feast's client
-/// has an exception of its own for it, that exception in the form in which the client reads it.
+/// client is not told why, the host's log is. The body is `{"detail": …}`, and where Feast's client has an exception of its own for it, that exception in
+/// the form in which the client reads it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -23,9 +23,8 @@ pub trait SmokeCheck: fmt::Debug + Send + Sync {
 /// Rolls releases out on one target, with two slots of which one has all traffic.
 ///
 /// Each change is a [`Deployment`] record and an entry in the log; the entry is the commit. On any
-/// failure the traffic is where it was before, and the error says why. Calls on one `BlueGreen`
-/// wait for each other; a change that somebody else has logged meanwhile is
-/// [`ErrorKind::Conflict`].
+/// failure the traffic is where it was before, and the error says why. Calls on one `BlueGreen` wait
+/// for each other; a change that somebody else has logged meanwhile is [`ErrorKind::Conflict`].
 #[derive(Debug)]
 pub struct BlueGreen {
     target: Arc<dyn Target>,

@@ -12,9 +12,9 @@ use crate::content::{CONTENT, MODEL, Metric, Training, pair, trainings};
 
 /// Exports the models of one name to an MLflow server.
 ///
-/// The server is spoken to without TLS, and through no proxy, whatever the environment says, unless
-/// the host brings a client of its own. A token travels by plain HTTP only within this machine, or
-/// if that is asked for.
+/// The server is spoken to without TLS, and through no proxy, whatever the environment says, unless the
+/// host brings a client of its own. A token travels by plain HTTP only within this machine, or if that is
+/// asked for.
 #[derive(Clone, Debug)]
 pub struct MlflowExporter {
     pub(crate) server: Server,
@@ -77,8 +77,7 @@ impl MlflowExporter {
         Self { server: self.server.with_token(token.into()), ..self }
     }
 
-    /// Lets the token travel by plain HTTP to another machine, where anybody on the way can read
-    /// it.
+    /// Lets the token travel by plain HTTP to another machine, where anybody on the way can read it.
     #[must_use]
     pub fn token_in_the_clear(self) -> Self {
         Self { server: self.server.in_the_clear(), ..self }
@@ -97,10 +96,10 @@ impl MlflowExporter {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] if MLflow cannot take the name; [`ErrorKind::Refused`] if a token
-    /// would travel in the clear; [`ErrorKind::Unsupported`] for https without a client of the
-    /// host's; [`ErrorKind::Unavailable`] if the server does not answer: what was exported stays,
-    /// and the next export goes on from there.
+    /// [`ErrorKind::Invalid`] if MLflow cannot take the name; [`ErrorKind::Refused`] if a token would
+    /// travel in the clear; [`ErrorKind::Unsupported`] for https without a client of the host's;
+    /// [`ErrorKind::Unavailable`] if the server does not answer: what was exported stays, and the
+    /// next export goes on from there.
     pub async fn export(
         &self,
         store: &dyn ArtifactStore,

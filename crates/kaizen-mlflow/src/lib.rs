@@ -7,9 +7,9 @@
 //!
 //! Exporting again changes nothing: what was exported bears a tag with our digest, and is found by
 //! it. An export that was cut off is finished by the next. What is in MLflow is a view: nothing
-//! that is decided here ever depends on it. A tag `team` of a version is `kaizen.tag.team` there,
-//! and goes when it goes here. What people write there beside it stays, and so does an alias that
-//! they gave to a version of their own.
+//! that is decided here ever depends on it. A tag `team` of a version is `kaizen.tag.team` there, and
+//! goes when it goes here. What people write there beside it stays, and so does an alias that they gave
+//! to a version of their own.
 //!
 //! ```no_run
 //! # async fn example(

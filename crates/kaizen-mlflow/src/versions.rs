@@ -76,8 +76,8 @@ impl MlflowExporter {
         Ok(numbers)
     }
 
-    /// Sets the tags that are not as they are here, takes those away that are here no more, and
-    /// adds to the description what it does not say yet.
+    /// Sets the tags that are not as they are here, takes those away that are here no more, and adds
+    /// to the description what it does not say yet.
     async fn bring_up_to_date(
         &self,
         name: &str,
@@ -138,8 +138,8 @@ impl MlflowExporter {
         Err(Error::new(ErrorKind::Limit, message))
     }
 
-    /// Moves the aliases. One that points to a version that is not among `ours` was given by
-    /// people, who may be serving what it points to: it stays.
+    /// Moves the aliases. One that points to a version that is not among `ours` was given by people,
+    /// who may be serving what it points to: it stays.
     pub(crate) async fn export_aliases(
         &self,
         name: &str,

@@ -59,8 +59,8 @@ pub fn app(
 /// The routes of the protocol, for the releases in `router`.
 ///
 /// Each prediction is written to `sink` before it is answered: if that fails, the answer is 503 and
-/// holds no score, because a prediction that nobody logged can be neither checked nor learnt from.
-/// A caller that tries again should send the same ids: the failed attempt may stand in the log.
+/// holds no score, because a prediction that nobody logged can be neither checked nor learnt from. A
+/// caller that tries again should send the same ids: the failed attempt may stand in the log.
 pub fn app_within(
     limits: Limits,
     router: Arc<Router>,

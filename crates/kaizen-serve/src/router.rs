@@ -12,9 +12,9 @@ use crate::Servable;
 /// The division is sticky. The first eight bytes, as a big-endian number, of the SHA-256 of the
 /// salt's length (eight bytes, big-endian), the salt and the id, modulo [`BUCKETS`](Self::BUCKETS),
 /// are the id's bucket; and the slots, in the order of their names, share the buckets in proportion
-/// to their weights. So the same id meets the same release for as long as the weights stand, on
-/// every replica. It is monotone too: of two slots, and for the first and the last of more, whoever
-/// met a slot still meets it when its share has grown.
+/// to their weights. So the same id meets the same release for as long as the weights stand, on every
+/// replica. It is monotone too: of two slots, and for the first and the last of more, whoever met a
+/// slot still meets it when its share has grown.
 ///
 /// Reading takes a snapshot: a request that has begun is answered by the releases that it began
 /// with, whatever changes meanwhile. A refused change leaves everything as it was.
@@ -100,8 +100,8 @@ impl Router {
         })
     }
 
-    /// The release that answers the prediction of this id; [`ErrorKind::Unavailable`] if no slot
-    /// has traffic.
+    /// The release that answers the prediction of this id; [`ErrorKind::Unavailable`] if no slot has
+    /// traffic.
     pub fn pick(&self, id: &str) -> Result<Arc<Servable>> {
         let slots = self.slots();
         slots.at(self.bucket(id)).map(Arc::clone).context(ErrorKind::Unavailable, self.idle())

@@ -30,8 +30,7 @@ const MOST_UNDEFINED: f64 = 0.05;
 /// other data than these.
 ///
 /// Draw i takes its numbers from stream i of the generator, so the bits do not depend on the number
-/// of threads, and every statistic computed with the same `Bootstrap` and units sees the same
-/// draws.
+/// of threads, and every statistic computed with the same `Bootstrap` and units sees the same draws.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
     /// How many times to resample: at least 2 / (1 - `confidence`), at most 100,000.

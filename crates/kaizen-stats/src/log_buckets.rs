@@ -68,8 +68,8 @@ impl LogBuckets {
                 let lift = if exponent < 1 { 54 } else { 0 };
                 let bits = (found - ((52 - lift) << BITS)) as u64;
                 let middle = f64::from_bits(bits << DROPPED | 1 << (DROPPED - 1));
-                // A subnormal's bits are its units of 2^-1074; half a unit is dropped, or it would
-                // be the next bucket's.
+                // A subnormal's bits are its units of 2^-1074; half a unit is dropped, or it would be
+                // the next bucket's.
                 if lift > 0 { f64::from_bits((middle * TWO_1020) as u64) } else { middle }
             }
             _ => 0.0,
@@ -122,8 +122,7 @@ const TWO_1020: f64 = f64::from_bits((1_020 + 1_023) << 52);
 /// 2^54.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
-/// The rank of a quantile among so many values: `q (n - 1)`, rounded down. `None` if there are
-/// none.
+/// The rank of a quantile among so many values: `q (n - 1)`, rounded down. `None` if there are none.
 pub fn rank_of(values: u64, per_mille: u16) -> Option<u64> {
     let last = u128::from(values.checked_sub(1)?);
     Some((last * u128::from(per_mille.min(1_000)) / 1_000) as u64)

@@ -37,16 +37,23 @@ pub struct Ed25519Signer {
 
 impl Ed25519Signer {
     /// Draws a new key from the operating system and writes it to `path`, readable by its owner
-    /// only.
+    /// only, and the public key to `path` with `.pub` after it, for whoever checks.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::AlreadyExists`] if there is a file: a key is never overwritten.
     pub async fn generate(name: &str, path: impl Into<PathBuf>) -> Result<Self> {
         let signer = Self::from_seed(name, random()?)?;
-        let text = signer.private_text();
+        let (text, public) = (signer.private_text(), format!("{}\n", signer.verifier));
         let path = path.into();
-        blocking(move || write_key(&path, &text)).await?;
+        blocking(move || {
+            write_key(&path, &text)?;
+            let mut beside = path.into_os_string();
+            beside.push(".pub");
+            // It follows from the key, so nothing is lost with it.
+            fs::write(&beside, public).map_err(|error| files::failed(Path::new(&beside), error))
+        })
+        .await?;
         Ok(signer)
     }
 

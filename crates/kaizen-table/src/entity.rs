@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::view::distinct;
 
 /// What features are about, such as an aircraft, and the columns that name one: of any integer,
-/// float (of 32 bits or 64), decimal, boolean, date, time, text or binary type, the same in kind
-/// wherever they stand.
+/// float (of 32 bits or 64), decimal, boolean, date, time, text or binary type, the same in kind wherever they stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entity {
     name: String,

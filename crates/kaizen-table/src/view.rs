@@ -69,8 +69,8 @@ pub enum Known {
     },
     /// When this column says; a row happens before it is known, so the later of the two counts.
     Column(String),
-    /// When this column says, but a bulk load is not what it says: the rows that it brought count
-    /// as known when they happened. In them the column only breaks ties.
+    /// When this column says, but a bulk load is not what it says: the rows that it brought count as
+    /// known when they happened. In them the column only breaks ties.
     Backfilled {
         /// The column.
         column: String,

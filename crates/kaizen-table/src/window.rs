@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// An aggregate over the rows whose event time lies in the window.
 ///
 /// As of `t` a window without hops is `(t - seconds, t]`, exact at both ends. With hops of `h`
-/// seconds it begins at a whole multiple of `h` since the epoch: it is `(b, t]` with `b = floor((t
-/// - seconds) / h) * h`, so it is up to `h` longer, and what is kept online of all but the newest
-/// rows is one tile for each hop instead of the rows.
+/// seconds it begins at a whole multiple of `h` since the epoch: it is `(b, t]` with
+/// `b = floor((t - seconds) / h) * h`, so it is up to `h` longer, and what is kept online of all but
+/// the newest rows is one tile for each hop instead of the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {

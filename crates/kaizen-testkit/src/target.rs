@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kaizen_core::{Digest, Error, ErrorKind, Result, SlotStatus, Target, async_trait};
 
-/// Runs every rule, each on a new and empty target that `make` gives. The target must be able to
-/// run both releases.
+/// Runs every rule, each on a new and empty target that `make` gives. The target must be able to run
+/// both releases.
 pub async fn suite<T: Target>(make: impl AsyncFn() -> T, releases: &[Digest; 2]) {
     has_a_name(&make().await).await;
     starts_without_traffic(&make().await, releases).await;

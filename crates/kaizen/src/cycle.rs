@@ -1,10 +1,9 @@
 //! The cycle: trigger → retrain → gate → rollout, and every step in the log.
 //!
-//! [`Cycle::open`] recovers from the log. [`Cycle::tick`] makes the target serve what the
-//! champion's alias names; then it finishes a retraining that was cut off, or trains if there is no
-//! champion, or looks at every unit that has ended and, on an alarm and not sooner than the
-//! policy's rest, retrains: snapshot → train → evaluate → register → decide → promote → release →
-//! roll out.
+//! [`Cycle::open`] recovers from the log. [`Cycle::tick`] makes the target serve what the champion's
+//! alias names; then it finishes a retraining that was cut off, or trains if there is no champion, or
+//! looks at every unit that has ended and, on an alarm and not sooner than the policy's rest, retrains:
+//! snapshot → train → evaluate → register → decide → promote → release → roll out.
 
 mod policy;
 mod retrain;
@@ -96,8 +95,8 @@ pub struct Tick {
 /// Keeps one model fit for its task: watches it, and replaces it when there is evidence for it.
 ///
 /// Its state is in the store and the log. A cycle that was killed at any point and is opened again
-/// goes on where it stopped, and until then the champion serves. The predictions are the host's:
-/// the monitors are rebuilt from those that it has kept (see
+/// goes on where it stopped, and until then the champion serves. The predictions are the host's: the
+/// monitors are rebuilt from those that it has kept (see
 /// [`PredictionLog::flush`](kaizen_data::PredictionLog::flush)).
 #[derive(Debug)]
 pub struct Cycle {

@@ -150,9 +150,9 @@ impl Erase<'_> {
         self.records_of(TrainingSet::KIND).await
     }
 
-    /// Every stored record of a kind with its manifest, ordered by digest. A manifest that is
-    /// damaged ends it, for it may be one of them; one of another tool is not ours to read, and one
-    /// that was collected meanwhile holds nobody.
+    /// Every stored record of a kind with its manifest, ordered by digest. A manifest that is damaged
+    /// ends it, for it may be one of them; one of another tool is not ours to read, and one that was
+    /// collected meanwhile holds nobody.
     pub(super) async fn records_of(&self, kind: &str) -> Result<Vec<(Digest, Manifest)>> {
         let kind = record::artifact_type(kind);
         let mut records = Vec::new();

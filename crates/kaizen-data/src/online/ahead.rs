@@ -1,11 +1,11 @@
 //! What a materialisation reads: the rows that became known since the last one, in pieces that
 //! follow each other in the order in which rows became known.
 //!
-//! If rows are known a fixed time after their event, a span of known-at times is one of event
-//! times, and no other rows are read. Else a row of any event time may have become known since:
-//! every span of the source is read once, one at a time, to find those rows and to check the past;
-//! if they are more than fit in memory, it is only kept when about they became known, and their
-//! spans are read again, piece by piece.
+//! If rows are known a fixed time after their event, a span of known-at times is one of event times,
+//! and no other rows are read. Else a row of any event time may have become known since: every span
+//! of the source is read once, one at a time, to find those rows and to check the past; if they are
+//! more than fit in memory, it is only kept when about they became known, and their spans are read
+//! again, piece by piece.
 
 use std::collections::VecDeque;
 use std::ops::Range;

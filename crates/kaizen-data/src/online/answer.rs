@@ -20,8 +20,8 @@ use crate::within::Within;
 /// Up to this many bytes of rows are read where they are; more on the thread pool for maths.
 const INLINE_BYTES: usize = 1 << 20;
 
-/// Where more than [`INLINE_BYTES`] are read one by one for each row of a request, and they are
-/// more than so many times what they are once, rows are decoded once and sorted.
+/// Where more than [`INLINE_BYTES`] are read one by one for each row of a request, and they are more
+/// than so many times what they are once, rows are decoded once and sorted.
 const TIMES: usize = 8;
 
 /// Up to this many rows functions compute where they are; more on the thread pool for maths.

@@ -29,9 +29,8 @@ const INLINE_KEYS: usize = 256;
 /// A `put` is one transaction, on disk when it returns: after a crash all of it is there or none.
 /// One process at a time has the file open.
 ///
-/// Up to 256 keys are read on the thread that asks, as pages are mostly in memory. Where they are
-/// not, that thread waits for the disk: give a store that is far larger than memory a runtime of
-/// its own.
+/// Up to 256 keys are read on the thread that asks, as pages are mostly in memory. Where they are not,
+/// that thread waits for the disk: give a store that is far larger than memory a runtime of its own.
 #[derive(Debug)]
 pub struct RedbOnlineStore(Arc<Store>);
 
@@ -99,8 +98,7 @@ impl Store {
     }
 
     fn put(&self, mut entries: Vec<OnlineEntry>) -> Result<(), redb::Error> {
-        // In the order of the tree, in which pages are written once; entries of one key keep
-        // theirs.
+        // In the order of the tree, in which pages are written once; entries of one key keep theirs.
         entries.sort_by(|one, other| (&one.space, &one.key).cmp(&(&other.space, &other.key)));
         let transaction = self.database.begin_write()?;
         {

@@ -1,5 +1,5 @@
-//! In which spans of a source the rows lie that became known one after another, of so many rows
-//! that not even their instants are held.
+//! In which spans of a source the rows lie that became known one after another, of so many rows that
+//! not even their instants are held.
 
 use std::collections::BTreeSet;
 

@@ -21,8 +21,8 @@ const VERSION: u8 = 2;
 
 /// Rows of several entities, those of one entity in the order in which they were written.
 ///
-/// Rows of the same event time and the same known-at column, and only between these can the
-/// source's order decide which is the latest, stand in that order: they are written together.
+/// Rows of the same event time and the same known-at column, and only between these can the source's
+/// order decide which is the latest, stand in that order: they are written together.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// The number of each row's entity.

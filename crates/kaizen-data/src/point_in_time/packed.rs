@@ -29,8 +29,8 @@ enum Place {
     Elsewhere,
 }
 
-/// The values of numbers and flags, row by row: those of one row are neighbours, and rows lie in
-/// the order of the timelines. An answer of many features then comes from one place in memory.
+/// The values of numbers and flags, row by row: those of one row are neighbours, and rows lie in the
+/// order of the timelines. An answer of many features then comes from one place in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed {
     places: Vec<Place>,

@@ -142,8 +142,8 @@ pub(crate) struct Timelines {
     /// The positions of each entity ascending by event time, then by what decides which is the
     /// latest; `None` if they already are.
     pub(super) by_event: Option<ScalarBuffer<u32>>,
-    /// Of the times that are searched every sixteenth, the first included: so few that a search
-    /// finds most of its way in memory that is close at hand.
+    /// Of the times that are searched every sixteenth, the first included: so few that a search finds
+    /// most of its way in memory that is close at hand.
     pub(super) fences: Vec<i64>,
 }
 

@@ -47,12 +47,11 @@ const AT_ONCE: usize = 4;
 /// Folders named `key=value` are columns ("Hive partitions"): integers if every value is one, else
 /// text, and a value that would not be written so, such as `007`, makes the column text;
 /// `__HIVE_DEFAULT_PARTITION__` is a missing value. These are the folders below the location; those
-/// of a pattern begin with the ones right before its first name that has a `*` or `?`. All files
-/// have the same columns of the same types as the first one by path, or reading fails with the
-/// names of file and column.
+/// of a pattern begin with the ones right before its first name that has a `*` or `?`. All files have the same columns of the
+/// same types as the first one by path, or reading fails with the names of file and column.
 ///
-/// Parquet files can be read [span by span](Source::spans), by what their footers say of their
-/// groups of rows. CSV and IPC files are one span: of these all rows are in memory at once.
+/// Parquet files can be read [span by span](Source::spans), by what their footers say of their groups
+/// of rows. CSV and IPC files are one span: of these all rows are in memory at once.
 ///
 /// What is read is looked up anew each time: new files are seen, changed ones read again, and one
 /// that vanished in between is an error that names it. The digest of a [`Scan`] names exactly the
@@ -63,9 +62,9 @@ const AT_ONCE: usize = 4;
 /// file's size and time of change, or its tag in the store, are the same; and so are up to 256 MiB
 /// of decoded columns.
 ///
-/// Entities are [forgotten](Source::forget) in Parquet and IPC files, one file after the other,
-/// each replaced by one without their rows. [`ErrorKind::Conflict`] if somebody changed or replaced
-/// it meanwhile. Calls of one program wait for each other; two programs must not forget in the same
+/// Entities are [forgotten](Source::forget) in Parquet and IPC files, one file after the other, each
+/// replaced by one without their rows. [`ErrorKind::Conflict`] if somebody changed or replaced it
+/// meanwhile. Calls of one program wait for each other; two programs must not forget in the same
 /// files at the same time.
 pub struct FileSource {
     name: String,

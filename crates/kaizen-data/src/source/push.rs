@@ -59,10 +59,10 @@ impl PushSource {
     /// Opens the folder, and makes it if it is not there. Views know the source by `name`.
     ///
     /// [`ErrorKind::Conflict`] if the folder is open already. The last file is read:
-    /// [`ErrorKind::Invalid`] if it has other columns, [`ErrorKind::Corrupt`] if it is damaged or
-    /// if a file before it is missing. Other files are read when their rows are, and what is wrong
-    /// with one is said then. A last file that somebody removed is not missed: its offsets are
-    /// given again.
+    /// [`ErrorKind::Invalid`] if it has other columns, [`ErrorKind::Corrupt`] if it is damaged or if
+    /// a file before it is missing. Other files are read when their rows are, and what is wrong with
+    /// one is said then. A last file that somebody removed is not missed: its offsets are given
+    /// again.
     ///
     /// [`ErrorKind::Conflict`]: kaizen_core::ErrorKind::Conflict
     /// [`ErrorKind::Corrupt`]: kaizen_core::ErrorKind::Corrupt

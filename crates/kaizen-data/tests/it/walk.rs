@@ -112,9 +112,9 @@ fn ignored(source: &RecordBatch, asked: &RecordBatch, cuts: &[i64]) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// No view here has an end, so every span up to the last question is read, and the record is
-    /// the same too, but for rows that nobody can see: of these, those without an event time and
-    /// those after the last question are not counted.
+    /// No view here has an end, so every span up to the last question is read, and the record is the
+    /// same too, but for rows that nobody can see: of these, those without an event time and those
+    /// after the last question are not counted.
     #[test]
     fn a_training_set_of_a_walk_has_the_same_rows_and_coverage(
         case in case(50, 25, -12..30),

@@ -58,8 +58,8 @@ fn the_division_never_changes_by_itself() {
     assert_eq!(versions, PINNED);
 }
 
-/// Worked out with Python's `hashlib` by the rule that `Router` states. If this changes, every
-/// running experiment is dealt anew.
+/// Worked out with Python's `hashlib` by the rule that `Router` states. If this changes, every running
+/// experiment is dealt anew.
 const PINNED: [u32; 20] = [1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 2, 2, 1, 1, 1];
 
 #[test]

@@ -19,6 +19,9 @@ async fn a_generated_key_is_its_owners_only_and_opens_again() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
+    let public = std::fs::read_to_string(dir.path().join("key.pub")).unwrap();
+    assert_eq!(public.trim_end(), made.verifier().to_string());
+
     let opened = Ed25519Signer::open(&path).await.unwrap();
     assert_eq!(opened.verifier(), made.verifier());
     let signature = opened.sign(b"message").await.unwrap();
